@@ -1,0 +1,441 @@
+"""Training and evaluation on one device: state, steps, scores, checkpoints.
+
+Every random number of a step comes from (seed, epoch, step), and every clip's augmentation from
+(seed, epoch, clip), so a checkpoint needs no generator state: to resume is to start at a step.
+"""
+
+import math
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from errors import InputError
+from ops.batch import Batch
+
+FORMAT = "gate-shift-pose"
+VERSION = 1
+Progress = Callable[[int, int, float], None]
+
+
+class Interrupted(Exception):  # noqa: N818 - it is an event, not a fault
+    """A signal asked the run to stop; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a flag that loops poll between steps.
+
+    Use as a context manager. A second signal ends the program at once.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.signal(signum, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def _request(self, signum: int, _frame: FrameType | None) -> None:
+        self.signum = signum
+        signal.signal(signum, signal.SIG_DFL)
+
+    def poll(self) -> None:
+        """Raise `Interrupted` when a signal has come."""
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+
+# ---------------------------------------------------------------- what a step needs
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """The recipe of a run.
+
+    Attributes:
+        epochs, warmup: length of the schedule and of its linear start, in epochs.
+        lr: peak learning rate.
+        iter_size: micro-batches per optimiser step.
+        clip_gradient: largest norm of the whole gradient.
+        amp_dtype: autocast type, or None for float32.
+        class_weights: (K,) weights of the loss, or None.
+        seed: of dropout and every other draw inside the network.
+    """
+
+    epochs: int
+    warmup: int
+    lr: float
+    iter_size: int
+    clip_gradient: float
+    amp_dtype: torch.dtype | None
+    class_weights: Tensor | None
+    seed: int
+
+
+def learning_rate(epoch: int, epochs: int, warmup: int, peak: float) -> float:
+    """Return the rate of an epoch: linear from peak/10 for `warmup` epochs, then a half cosine.
+
+    Source: the published schedule (Bianchi & Lanz 2025, arXiv:2503.04470, training recipe).
+    """
+    if epoch < warmup:
+        return peak * (0.1 + 0.9 * epoch / warmup)
+    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - warmup) / max(1, epochs - warmup)))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters: weights decay; norms and biases (one axis) do not."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(
+    model: nn.Module, method: str, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build SGD or AdamW over every trainable parameter."""
+    groups = parameter_groups(model, weight_decay)
+    if method == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+
+
+def balanced_class_weights(labels: np.ndarray, num_classes: int) -> Tensor:
+    """Return (K,) weights N / (K * count): the mean over the training list is 1.
+
+    Raises:
+        InputError: a class has no training clip.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    if (counts == 0).any():
+        raise InputError(
+            f"class {int(np.argmin(counts))} has no clip in the training list, which "
+            "--class_weights balanced needs: add clips of it or use --class_weights none"
+        )
+    return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
+
+
+# ---------------------------------------------------------------- state
+
+
+@dataclass
+class TrainState:
+    """Everything that a step changes: what a checkpoint holds.
+
+    Attributes:
+        epoch: the epoch in progress or to begin.
+        step: optimiser steps already done in it.
+        totals: (3,) float64: loss sum, correct clips, clips, of this epoch so far.
+        best: best validation top-1 so far, 0 to 1; -1 before the first evaluation.
+        best_epoch: the epoch that reached it.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    step: int = 0
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    best: float = -1.0
+    best_epoch: int = -1
+
+    def next_epoch(self) -> None:
+        """Move to the first step of the next epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.totals = torch.zeros_like(self.totals)
+
+    def pack(self) -> dict[str, Any]:
+        """Return the state as tensors, numbers, strings, lists and dicts."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "totals": self.totals.cpu(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+        }
+
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        """Take over what `pack` returned; shapes must fit (the caller has checked the options)."""
+        self.model.load_state_dict(packed["model"])
+        self.optimizer.load_state_dict(packed["optimizer"])
+        self.scaler.load_state_dict(packed["scaler"])
+        self.epoch, self.step = packed["epoch"], packed["step"]
+        self.totals = packed["totals"].to(self.totals.device)
+        self.best, self.best_epoch = packed["best"], packed["best_epoch"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """Mean loss and top-1 (0 to 1) over the clips of one training epoch."""
+
+    loss: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a model said about N clips.
+
+    Attributes:
+        clips: N names.
+        labels: (N,) int64.
+        scores: (N, K) float32, logits or probabilities averaged over the views of a clip.
+        loss: mean cross-entropy of the averaged scores.
+    """
+
+    clips: tuple[str, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    loss: float
+
+
+# ---------------------------------------------------------------- training
+
+
+def train_one_epoch(
+    state: TrainState,
+    loader: torch.utils.data.DataLoader,
+    settings: TrainSettings,
+    device: torch.device,
+    stop: StopRequest,
+    progress: Progress,
+) -> EpochResult:
+    """Run the steps of `state.epoch` that are still to do.
+
+    `loader.batch_sampler` must have been started at micro-batch `state.step * iter_size`.
+
+    Raises:
+        Interrupted: a signal came; `state` stands between two steps and can be saved.
+        InputError: loss or gradient became non-finite; the step was not taken.
+    """
+    state.model.train()
+    state.totals = state.totals.to(device)
+    rate = learning_rate(state.epoch, settings.epochs, settings.warmup, settings.lr)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    num_steps = steps_per_epoch(loader, settings.iter_size)
+    stop.poll()
+    for micro_batches in _in_groups(loader, settings.iter_size):
+        _step(state, micro_batches, settings, device)
+        state.step += 1
+        progress(state.step, num_steps, _mean_loss(state.totals))
+        stop.poll()
+    loss_sum, correct, count = state.totals.tolist()
+    return EpochResult(loss_sum / max(count, 1), correct / max(count, 1))
+
+
+def steps_per_epoch(loader: torch.utils.data.DataLoader, iter_size: int) -> int:
+    """Return the optimiser steps of one epoch; the last may have fewer micro-batches."""
+    sampler = loader.batch_sampler
+    return math.ceil(len(sampler) / iter_size)  # type: ignore[arg-type]
+
+
+def _in_groups(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _mean_loss(totals: Tensor) -> float:
+    return float(totals[0] / totals[2].clamp(min=1))
+
+
+def _step(
+    state: TrainState, micro_batches: list[Batch], settings: TrainSettings, device: torch.device
+) -> None:
+    """Take one optimiser step on the mean loss of all clips of the micro-batches.
+
+    Each micro-batch adds its share of that mean, so the gradient is the one of a single large
+    batch also when the last micro-batch is smaller (batch norm sees the micro-batch).
+    """
+    torch.manual_seed(_draw_seed(settings.seed, state.epoch, state.step))
+    state.optimizer.zero_grad(set_to_none=True)
+    weights = None if settings.class_weights is None else settings.class_weights.to(device)
+    batches = [batch.to(device) for batch in micro_batches]
+    norm = sum(_label_weight(batch, weights) for batch in batches)
+    for batch in batches:
+        with torch.autocast(device.type, settings.amp_dtype, enabled=bool(settings.amp_dtype)):
+            logits = state.model(batch)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, batch.label, weights, reduction="sum")
+        state.scaler.scale(loss / norm).backward()
+        _count(state.totals, logits.detach(), batch, loss.detach() / norm * _num_clips(batches))
+    state.scaler.unscale_(state.optimizer)
+    size = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_gradient)
+    # A loss scale that is too large shows as an infinite norm: the scaler then skips the step.
+    if not state.scaler.is_enabled() and not torch.isfinite(size):
+        names = ", ".join(name for batch in batches for name in batch.clips)
+        raise InputError(
+            f"gradient norm is {float(size)} in epoch {state.epoch}, step {state.step} "
+            f"(clips {names}); it must be finite: lower --lr or look at these clips"
+        )
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+
+
+def _num_clips(batches: list[Batch]) -> int:
+    return sum(len(batch) for batch in batches)
+
+
+def _label_weight(batch: Batch, weights: Tensor | None) -> Tensor:
+    """Return the sum of the class weights of a batch: its part of the mean's denominator."""
+    label = _labels(batch)
+    return (
+        torch.tensor(float(len(label)), device=label.device)
+        if weights is None
+        else (weights[label].sum())
+    )
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.label is None:
+        raise ValueError("a batch for training or evaluation needs labels")
+    return batch.label
+
+
+def _count(totals: Tensor, logits: Tensor, batch: Batch, loss_share: Tensor) -> None:
+    """Add a micro-batch to the epoch's totals, in place and without leaving the device."""
+    totals[0] += loss_share
+    totals[1] += (logits.argmax(1) == batch.label).sum()
+    totals[2] += len(logits)
+
+
+def _draw_seed(seed: int, epoch: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: torch.utils.data.DataLoader,
+    device: torch.device,
+    *,
+    amp_dtype: torch.dtype | None = None,
+    softmax: bool = False,
+    most_rows: int | None = None,
+    stop: StopRequest | None = None,
+    progress: Progress = lambda done, total, loss: None,
+) -> Scores:
+    """Score every clip of a loader, each once.
+
+    Args:
+        model: maps a batch to (B*V, K) logits.
+        loader: yields batches with labels.
+        device: where the model is.
+        amp_dtype: autocast type, or None for float32.
+        softmax: average probabilities over the views of a clip instead of logits.
+        most_rows: views in one forward pass; None passes a batch whole.
+        stop: polled between batches.
+        progress: called after each batch.
+    """
+    model.eval()
+    clips: list[str] = []
+    labels: list[Tensor] = []
+    scores: list[Tensor] = []
+    for number, batch in enumerate(loader, start=1):
+        if stop is not None:
+            stop.poll()
+        on_device = batch.to(device)
+        with torch.autocast(device.type, amp_dtype, enabled=bool(amp_dtype)):
+            rows = list(on_device.rows(most_rows or len(batch) * batch.views))
+            logits = torch.cat([model(part) for part in rows]).float()
+        views = logits.softmax(1) if softmax else logits
+        scores.append(views.unflatten(0, (-1, batch.views)).mean(1).cpu())
+        labels.append(_labels(batch))
+        clips += batch.clips
+        progress(number, len(loader), math.nan)
+    return _gather(clips, torch.cat(labels), torch.cat(scores), softmax)
+
+
+def _gather(clips: list[str], labels: Tensor, scores: Tensor, softmax: bool) -> Scores:
+    log_probabilities = scores.clamp(min=1e-12).log() if softmax else scores.log_softmax(1)
+    loss = F.nll_loss(log_probabilities, labels)
+    return Scores(tuple(clips), labels.numpy(), scores.numpy(), float(loss))
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that `path` is at every moment the old file or the new one, whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save({"format": FORMAT, "version": VERSION, **payload}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# ---------------------------------------------------------------- machine
+
+
+def choose_device(name: str, gpus: list[int] | None) -> torch.device:
+    """Return the device that `--device` and `--gpus` ask for.
+
+    Raises:
+        InputError: the device is not there, or several GPUs are asked of one process.
+    """
+    if gpus is not None and len(gpus) > 1:
+        raise InputError(f"--gpus {' '.join(map(str, gpus))}: one process uses one GPU: name one")
+    if name == "auto":
+        name = _best_device()
+    if gpus is not None and name != "cuda":
+        raise InputError(f"--gpus {gpus[0]} needs CUDA, and the device is {name}: drop --gpus")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name, True):
+        raise InputError(f"--device {name} is not available on this machine: use --device auto")
+    if name == "cuda" and gpus is not None and gpus[0] >= torch.cuda.device_count():
+        raise InputError(
+            f"--gpus {gpus[0]} is not there: this machine has {torch.cuda.device_count()} GPUs, "
+            "counted from 0"
+        )
+    return torch.device(name, gpus[0]) if gpus is not None else torch.device(name)
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_amp_dtype(enabled: bool, name: str | None, device: torch.device) -> torch.dtype | None:
+    """Return the autocast type of `--with_amp` and `--amp_dtype`, or None."""
+    if not enabled:
+        return None
+    name = name or ("fp16" if device.type == "cuda" else "bf16")
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}[name]

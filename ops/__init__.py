@@ -1,0 +1,1 @@
+"""Pure layers and functions: no files, no printing, no device calls."""

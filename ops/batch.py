@@ -1,0 +1,60 @@
+"""The batch: what a loader yields and every model takes. Defined here and nowhere else."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B clips of T segments, ready for a model.
+
+    Attributes:
+        frames: (B, T, C, H, W) float32, normalised; channel 3, where present, is the pose
+            heatmap. None for models that see skeletons alone.
+        keypoints: (B, T, M, V, 3) float32: x, y (normalised or pixels, as `--pose_normalize`
+            says) and confidence 0-1, where 0 means "not detected" and x, y are 0. None for
+            models that see RGB alone.
+        label: (B,) int64 class indices; None when unknown.
+        clips: B clip names, for reports.
+        views: V, crops and samplings of each clip. Frames and keypoints then have B*V rows, the
+            views of one clip adjacent; a model returns (B*V, K).
+    """
+
+    frames: Tensor | None = None
+    keypoints: Tensor | None = None
+    label: Tensor | None = None
+    clips: tuple[str, ...] = ()
+    views: int = 1
+
+    @classmethod
+    def of(cls, value: "Batch | Mapping[str, Any]") -> "Batch":
+        """Accept a `Batch` or a dict with the same keys."""
+        return value if isinstance(value, cls) else cls(**value)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch with its tensors on `device`."""
+        moved = {
+            name: tensor.to(device, non_blocking=True)
+            for name in ("frames", "keypoints", "label")
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+    def rows(self, most: int) -> "Iterator[Batch]":
+        """Yield the B*V rows as batches of at most `most`, without labels and names."""
+        total = len(self) * self.views
+        for start in range(0, total, most):
+            part = slice(start, start + most)
+            yield Batch(
+                frames=None if self.frames is None else self.frames[part],
+                keypoints=None if self.keypoints is None else self.keypoints[part],
+            )
+
+    def __len__(self) -> int:
+        """Return B, the number of clips."""
+        rows = next(t for t in (self.frames, self.keypoints) if t is not None)
+        return rows.shape[0] // self.views

@@ -1,0 +1,539 @@
+"""Every option of every script, in ruled groups, and the rules for combining them.
+
+Published spellings are kept (`--num_segments`, `--batch-size`); new options use underscores.
+Functions below the scripts get the values that they need; only `models.build_model`,
+`datasets.loading` and the scripts see the namespace.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
+LATE_FUSIONS = ("late", "late_fast", "late_attention")
+POSE_MODELS = ("mlp", "conv1d", "gcn")
+ARCHS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+
+# What a checkpoint records so that testing rebuilds the same network and the same input.
+MODEL_OPTIONS = (
+    "fusion",
+    "arch",
+    "width",
+    "num_channels",
+    "num_segments",
+    "gsf",
+    "gsf_ch_ratio",
+    "pose_model",
+    "attention_scope",
+    "dropout",
+    "consensus_type",
+)
+INPUT_OPTIONS = ("input_size", "frame_interval", "heatmap_sigma", "mask_background")
+POSE_OPTIONS = ("pose_normalize", "missing_pose")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that shows defaults in its help and reports a user error in one line."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+# ---------------------------------------------------------------- value types
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Read '160x90' as (width, height)."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write WIDTHxHEIGHT, as in 160x90")
+    return int(width), int(height)
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
+    return int(text)
+
+
+def positive_real(text: str) -> float:
+    """Read a number above 0."""
+    value = _real(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
+def non_negative_real(text: str) -> float:
+    """Read a number of at least 0."""
+    value = _real(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
+    return value
+
+
+def probability(text: str) -> float:
+    """Read a number in [0, 1)."""
+    value = _real(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 0 and below 1")
+    return value
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+# ---------------------------------------------------------------- option groups
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Which clips: data set, lists, the built-in data set."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        help="FRFS, diving48, something-v1, something-v2, kinetics400, meccano, synthetic "
+        "(the built-in one), or any other name: a folder below --dataset_path in the same layout",
+    )
+    group.add_argument(
+        "--dataset_path",
+        type=Path,
+        help="folder that holds <dataset>/; default for --dataset synthetic: the cache folder",
+    )
+    for split in ("train", "val", "test"):
+        group.add_argument(
+            f"--{split}_list",
+            type=Path,
+            help=f"lines 'folder num_frames label' instead of the data set's own {split} list",
+        )
+    group.add_argument("--class_names", nargs="+", help="names in order of the label, for reports")
+    group.add_argument(
+        "--missing_pose",
+        choices=("error", "skip", "zero"),
+        default="error",
+        help="a clip without a keypoint file: stop, drop the clip, or treat every joint as "
+        "undetected; the last two are counted and reported",
+    )
+    group.add_argument(
+        "--pose_backend",
+        type=Path,
+        help="Ultralytics pose weights (.pt) that find keypoints while loading, for clips "
+        "without a keypoint file; only with --late_fusion_poses",
+    )
+    group.add_argument(
+        "--allow_overlap",
+        action="store_true",
+        help="accept the same clip in two of the lists (the result is then no test)",
+    )
+    group.add_argument(
+        "-j", "--workers", type=natural, default=4, help="loader processes; 0 loads in this one"
+    )
+    add_synthetic_options(parser)
+
+
+def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
+    """The built-in data set: how large, how many, which seed."""
+    group = parser.add_argument_group("built-in data set (--dataset synthetic)")
+    group.add_argument(
+        "--synthetic_size", type=frame_size, default=(160, 90), help="frame size, WIDTHxHEIGHT"
+    )
+    group.add_argument(
+        "--synthetic_clips",
+        type=positive,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(320, 80, 160),
+        help="clips in each list",
+    )
+    group.add_argument("--synthetic_seed", type=natural, default=0, help="seed of the generator")
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """What the network sees of a clip."""
+    group = parser.add_argument_group("input")
+    group.add_argument("--num_segments", type=positive, default=8, help="frames per clip, T")
+    group.add_argument("--input_size", type=positive, default=224, help="side of the crop, pixels")
+    group.add_argument(
+        "--num_channels",
+        type=int,
+        choices=(3, 4),
+        help="4 adds the pose heatmap to RGB; default 4 with --early_fusion_poses, else 3",
+    )
+    group.add_argument(
+        "--frame_interval",
+        type=positive,
+        help="sample segments this many frames apart instead of over the whole clip",
+    )
+    group.add_argument(
+        "--heatmap_sigma",
+        type=positive_real,
+        default=10.0,
+        help="standard deviation of a joint's Gaussian, pixels of a frame with short side 360; "
+        "scales with the frame",
+    )
+    group.add_argument(
+        "--mask_background",
+        action="store_true",
+        help="set RGB to black where the heatmap is 0, as the published early fusion does",
+    )
+    group.add_argument(
+        "--pose_normalize",
+        choices=("clip", "frame", "none"),
+        default="clip",
+        help="keypoints of pose streams: centre on the median hips and scale by the torso of the "
+        "clip, the same per frame, or pixels of the crop",
+    )
+
+
+def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
+    """Random changes to training clips."""
+    group = parser.add_argument_group("augmentation")
+    group.add_argument("--rand_augment", action="store_true", help="RandAugment on every clip")
+    group.add_argument(
+        "--rand_augment_4ch",
+        action="store_const",
+        const=True,
+        dest="rand_augment",
+        help="the same: our RandAugment is valid for any number of channels",
+    )
+    group.add_argument("--no_flip", action="store_true", help="never mirror a clip")
+
+
+def add_model_options(parser: argparse.ArgumentParser, fusion: str) -> None:
+    """The network; `fusion` is the default mode."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
+    group.add_argument(
+        "--width",
+        type=positive,
+        default=64,
+        help="channels of the first layer; 32 is a backbone of half the width",
+    )
+    group.add_argument("--gsf", action="store_true", help="add Gate-Shift-Fuse modules")
+    group.add_argument(
+        "--gsf_ch_ratio", type=positive, default=100, help="share of channels through GSF, per cent"
+    )
+    group.add_argument("--dropout", type=probability, default=0.5, help="before the classifier")
+    group.add_argument(
+        "--consensus_type", choices=("avg",), default="avg", help="how segments become a clip"
+    )
+    _add_fusion_options(group, fusion)
+    group.add_argument(
+        "--pose_model",
+        choices=POSE_MODELS,
+        help="pose stream; default mlp in late fusion, conv1d in main_only_pose.py",
+    )
+    group.add_argument(
+        "--attention_scope",
+        choices=("clip", "frame"),
+        default="clip",
+        help="segments attend to the whole clip, or each to itself alone as published",
+    )
+
+
+def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str) -> None:
+    flags = {
+        "early": ("--early_fusion_poses", "the pose heatmap is the 4th input channel"),
+        "late": ("--late_fusion_poses", "as _fast; can find keypoints itself, see --pose_backend"),
+        "late_fast": ("--late_fusion_poses_fast", "RGB and pose features, concatenated, refined"),
+        "late_attention": ("--late_fusion_poses_attention", "the same with attention before"),
+    }
+    exclusive = group.add_mutually_exclusive_group()
+    for mode, (flag, text) in flags.items():
+        exclusive.add_argument(
+            flag,
+            dest="fusion",
+            action="store_const",
+            const=mode,
+            default=fusion,
+            help=argparse.SUPPRESS if fusion == "pose" else text,
+        )
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Where the weights come from."""
+    group = parser.add_argument_group("initial weights")
+    group.add_argument(
+        "--pretrained",
+        default="imagenet",
+        help="backbone weights: imagenet, none, or a file in torchvision's naming",
+    )
+    group.add_argument("--checkpoint_path", type=Path, help="checkpoint for the two options below")
+    start = group.add_mutually_exclusive_group()
+    start.add_argument(
+        "--finetune",
+        action="store_true",
+        help="start from --checkpoint_path; the classifier is new when the classes differ",
+    )
+    start.add_argument(
+        "--feature_extractor",
+        action="store_true",
+        help="start from --checkpoint_path and train the classifier alone",
+    )
+
+
+def add_optim_options(parser: argparse.ArgumentParser) -> None:
+    """How the weights change. Defaults are the published recipe."""
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--epochs", type=positive, default=120, help="passes over the training list")
+    group.add_argument(
+        "-b", "--batch-size", type=positive, default=4, help="clips per forward pass"
+    )
+    group.add_argument(
+        "--iter_size",
+        type=positive,
+        default=2,
+        help="forward passes per step: the effective batch is batch-size x iter_size",
+    )
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd", help="method")
+    group.add_argument(
+        "--lr", "--learning-rate", type=positive_real, default=0.01, help="peak rate"
+    )
+    group.add_argument("--momentum", type=probability, default=0.9, help="of SGD")
+    group.add_argument(
+        "--weight-decay",
+        "--wd",
+        type=non_negative_real,
+        default=5e-4,
+        help="on weights; never on norms and biases",
+    )
+    group.add_argument("--warmup", type=natural, default=10, help="epochs of linear warm-up")
+    group.add_argument(
+        "--clip-gradient",
+        "--gd",
+        type=positive_real,
+        default=20.0,
+        help="largest norm of the whole gradient",
+    )
+    group.add_argument("--with_amp", action="store_true", help="automatic mixed precision")
+    group.add_argument(
+        "--amp_dtype",
+        choices=("fp16", "bf16"),
+        help="of --with_amp; default fp16 on CUDA, bf16 elsewhere",
+    )
+    group.add_argument(
+        "--class_weights",
+        choices=("none", "balanced"),
+        default="none",
+        help="weight the loss by the inverse class frequency",
+    )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Where to compute, and the seed."""
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
+    group.add_argument("--gpus", type=natural, nargs="+", help="index of the CUDA device to use")
+    group.add_argument("--seed", type=natural, default=0, help="of every random choice")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Where results go, how often, and how to continue."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--experiment_path", type=Path, default=Path(), help="runs go to <this>/experiments/"
+    )
+    group.add_argument(
+        "--experiment_name", default="run", help="last part of the run folder's name"
+    )
+    group.add_argument(
+        "--resume",
+        help="checkpoint to continue exactly, or 'auto': the newest run of this name that is not "
+        "finished, or a new one",
+    )
+    group.add_argument("--start-epoch", type=natural, help="count epochs from here, not from 0")
+    group.add_argument(
+        "-e", "--evaluate", action="store_true", help="only evaluate --resume on the val list"
+    )
+    group.add_argument("-p", "--print-freq", type=positive, default=20, help="steps between lines")
+    group.add_argument(
+        "-ef", "--eval-freq", type=positive, default=1, help="epochs between evaluations"
+    )
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """How to test."""
+    group = parser.add_argument_group("test")
+    group.add_argument("--weights", type=Path, required=True, help="checkpoint to test")
+    group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
+    group.add_argument("--num_clips", type=positive, default=1, help="samplings of each clip")
+    group.add_argument(
+        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
+    )
+    group.add_argument(
+        "-b", "--batch-size", type=positive, default=1, help="clips per forward pass"
+    )
+    group.add_argument("--softmax", action="store_true", help="average probabilities, not logits")
+    group.add_argument("--max_num", type=positive, help="test only the first clips of the list")
+    group.add_argument(
+        "--save_scores", action="store_true", help="write per-clip scores to scores_<split>.npz"
+    )
+    group.add_argument(
+        "--output", type=Path, help="folder of the report; default: the folder of --weights"
+    )
+
+
+# ---------------------------------------------------------------- parsers
+
+
+def train_parser(fusion: str = "none") -> OneLineParser:
+    """Build the parser of `main.py` (or, with `fusion` "pose", of `main_only_pose.py`)."""
+    script = "main_only_pose.py" if fusion == "pose" else "main.py"
+    parser = OneLineParser(
+        prog=script,
+        description="Train on skeletons alone." if fusion == "pose" else "Train a clip classifier.",
+        epilog=f"example: python {script} --dataset synthetic --arch resnet18 --gsf "
+        "--pretrained none --epochs 6",
+    )
+    add_data_options(parser)
+    add_input_options(parser)
+    add_augmentation_options(parser)
+    add_model_options(parser, fusion)
+    add_start_options(parser)
+    add_optim_options(parser)
+    add_run_options(parser)
+    add_device_options(parser)
+    return parser
+
+
+def test_parser() -> OneLineParser:
+    """Build the parser of `test_models.py`."""
+    parser = OneLineParser(
+        prog="test_models.py",
+        description="Test a checkpoint; the architecture is read from it unless options say it.",
+        epilog="example: python test_models.py --weights <run>/best.pth.tar --num_clips 2 "
+        "--test_crops 10 --save_scores",
+    )
+    add_data_options(parser)
+    add_input_options(parser)
+    add_model_options(parser, "none")
+    parser.add_argument(
+        "--pose_only", dest="fusion", action="store_const", const="pose", help="skeletons alone"
+    )
+    add_test_options(parser)
+    add_device_options(parser)
+    return parser
+
+
+def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `main.py`; exits with 2 on a wrong combination."""
+    parser = train_parser()
+    args = parser.parse_args(argv)
+    _check_training(parser, args)
+    return args
+
+
+def parse_pose_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `main_only_pose.py`; exits with 2 on a wrong combination."""
+    parser = train_parser("pose")
+    args = parser.parse_args(argv)
+    if args.fusion != "pose":
+        parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
+    _check_training(parser, args)
+    return args
+
+
+def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `test_models.py`; exits with 2 on a wrong combination.
+
+    `args.given` holds the names of the options on the command line: `models.weights` takes the
+    others from the checkpoint.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = test_parser()
+    args = parser.parse_args(argv)
+    args.given = _given(test_parser(), argv)
+    check_model(parser, args)
+    return args
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
+    """Return the destinations that `argv` names: parse again without any default."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return frozenset(vars(parser.parse_args(argv)))
+
+
+# ---------------------------------------------------------------- rules
+
+
+def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.dataset is None:
+        parser.error("--dataset is missing: try --dataset synthetic, which needs no files")
+    if (args.finetune or args.feature_extractor) and args.checkpoint_path is None:
+        parser.error("--finetune and --feature_extractor need --checkpoint_path")
+    if args.checkpoint_path is not None and not (args.finetune or args.feature_extractor):
+        parser.error("--checkpoint_path needs --finetune or --feature_extractor")
+    if args.evaluate and args.resume is None:
+        parser.error("--evaluate needs --resume: the checkpoint to evaluate")
+    if args.amp_dtype is not None and not args.with_amp:
+        parser.error("--amp_dtype needs --with_amp")
+    check_model(parser, args)
+
+
+def fill_defaults(args: argparse.Namespace) -> None:
+    """Set the model options whose default depends on the fusion mode."""
+    if args.pose_model is None:
+        args.pose_model = "conv1d" if args.fusion == "pose" else "mlp"
+    if args.num_channels is None:
+        args.num_channels = 4 if args.fusion == "early" else 3
+
+
+def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Fill in the derived defaults of the model options and refuse contradictions."""
+    fill_defaults(args)
+    if args.dataset not in (None, "synthetic") and args.dataset_path is None:
+        parser.error(f"--dataset {args.dataset} needs --dataset_path: the folder that holds it")
+    if args.fusion == "early" and args.num_channels != 4:
+        parser.error("--early_fusion_poses needs --num_channels 4: the heatmap is the 4th channel")
+    if args.fusion == "none" and args.num_channels != 3:
+        parser.error("--num_channels 4 needs poses: add --early_fusion_poses or a late fusion")
+    if args.mask_background and args.fusion == "pose":
+        parser.error("--mask_background needs RGB frames: it has no meaning for skeletons alone")
+    if args.pose_backend is not None and args.fusion != "late":
+        parser.error("--pose_backend needs --late_fusion_poses")
+    if args.gsf_ch_ratio > 100:
+        parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
+
+
+def needs_frames(args: argparse.Namespace) -> bool:
+    """Say whether the model sees RGB."""
+    return args.fusion != "pose"
+
+
+def needs_poses(args: argparse.Namespace) -> bool:
+    """Say whether the model or its input uses keypoints."""
+    return args.fusion != "none" or args.mask_background
