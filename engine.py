@@ -6,11 +6,9 @@ Every random number of a step comes from (seed, epoch, step), and every clip's a
 
 import math
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,51 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import InputError
+from machine import StopRequest
 from ops.batch import Batch
+from optim import learning_rate
 
 FORMAT = "gate-shift-pose"
 VERSION = 1
 Progress = Callable[[int, int, float], None]
-
-
-class Interrupted(Exception):  # noqa: N818 - it is an event, not a fault
-    """A signal asked the run to stop; `signum` says which."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
-
-
-class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag that loops poll between steps.
-
-    Use as a context manager. A second signal ends the program at once.
-    """
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._previous[signum] = signal.signal(signum, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-
-    def _request(self, signum: int, _frame: FrameType | None) -> None:
-        self.signum = signum
-        signal.signal(signum, signal.SIG_DFL)
-
-    def poll(self) -> None:
-        """Raise `Interrupted` when a signal has come."""
-        if self.signum is not None:
-            raise Interrupted(self.signum)
-
-
-# ---------------------------------------------------------------- what a step needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,53 +50,6 @@ class TrainSettings:
     seed: int
 
 
-def learning_rate(epoch: int, epochs: int, warmup: int, peak: float) -> float:
-    """Return the rate of an epoch: linear from peak/10 for `warmup` epochs, then a half cosine.
-
-    Source: the published schedule (Bianchi & Lanz 2025, arXiv:2503.04470, training recipe).
-    """
-    if epoch < warmup:
-        return peak * (0.1 + 0.9 * epoch / warmup)
-    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - warmup) / max(1, epochs - warmup)))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: weights decay; norms and biases (one axis) do not."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def build_optimizer(
-    model: nn.Module, method: str, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Build SGD or AdamW over every trainable parameter."""
-    groups = parameter_groups(model, weight_decay)
-    if method == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
-
-
-def balanced_class_weights(labels: np.ndarray, num_classes: int) -> Tensor:
-    """Return (K,) weights N / (K * count): the mean over the training list is 1.
-
-    Raises:
-        InputError: a class has no training clip.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    if (counts == 0).any():
-        raise InputError(
-            f"class {int(np.argmin(counts))} has no clip in the training list, which "
-            "--class_weights balanced needs: add clips of it or use --class_weights none"
-        )
-    return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
-
-
-# ---------------------------------------------------------------- state
-
-
 @dataclass
 class TrainState:
     """Everything that a step changes: what a checkpoint holds.
@@ -144,7 +57,7 @@ class TrainState:
     Attributes:
         epoch: the epoch in progress or to begin.
         step: optimiser steps already done in it.
-        totals: (3,) float64: loss sum, correct clips, clips, of this epoch so far.
+        totals: (3,) float32: loss sum, correct clips, clips, of this epoch so far.
         best: best validation top-1 so far, 0 to 1; -1 before the first evaluation.
         best_epoch: the epoch that reached it.
     """
@@ -154,7 +67,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     epoch: int = 0
     step: int = 0
-    totals: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3))
     best: float = -1.0
     best_epoch: int = -1
 
@@ -279,12 +192,12 @@ def _step(
     state.optimizer.zero_grad(set_to_none=True)
     weights = None if settings.class_weights is None else settings.class_weights.to(device)
     batches = [batch.to(device) for batch in micro_batches]
-    norm = sum(_label_weight(batch, weights) for batch in batches)
+    norm = _label_weight(torch.cat([_labels(batch) for batch in batches]), weights)
     for batch in batches:
         with torch.autocast(device.type, settings.amp_dtype, enabled=bool(settings.amp_dtype)):
             logits = state.model(batch)
         logits = logits.float()
-        loss = F.cross_entropy(logits, batch.label, weights, reduction="sum")
+        loss = F.cross_entropy(logits, _labels(batch), weights, reduction="sum")
         state.scaler.scale(loss / norm).backward()
         _count(state.totals, logits.detach(), batch, loss.detach() / norm * _num_clips(batches))
     state.scaler.unscale_(state.optimizer)
@@ -304,14 +217,9 @@ def _num_clips(batches: list[Batch]) -> int:
     return sum(len(batch) for batch in batches)
 
 
-def _label_weight(batch: Batch, weights: Tensor | None) -> Tensor:
-    """Return the sum of the class weights of a batch: its part of the mean's denominator."""
-    label = _labels(batch)
-    return (
-        torch.tensor(float(len(label)), device=label.device)
-        if weights is None
-        else (weights[label].sum())
-    )
+def _label_weight(label: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the sum of the class weights of labels: their part of the mean's denominator."""
+    return torch.ones_like(label).sum() if weights is None else weights[label].sum()
 
 
 def _labels(batch: Batch) -> Tensor:
@@ -323,7 +231,7 @@ def _labels(batch: Batch) -> Tensor:
 def _count(totals: Tensor, logits: Tensor, batch: Batch, loss_share: Tensor) -> None:
     """Add a micro-batch to the epoch's totals, in place and without leaving the device."""
     totals[0] += loss_share
-    totals[1] += (logits.argmax(1) == batch.label).sum()
+    totals[1] += (logits.argmax(1) == _labels(batch)).sum()
     totals[2] += len(logits)
 
 
@@ -344,7 +252,7 @@ def evaluate(
     softmax: bool = False,
     most_rows: int | None = None,
     stop: StopRequest | None = None,
-    progress: Progress = lambda done, total, loss: None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Score every clip of a loader, each once.
 
@@ -373,7 +281,8 @@ def evaluate(
         scores.append(views.unflatten(0, (-1, batch.views)).mean(1).cpu())
         labels.append(_labels(batch))
         clips += batch.clips
-        progress(number, len(loader), math.nan)
+        if progress is not None:
+            progress(number, len(loader), math.nan)
     return _gather(clips, torch.cat(labels), torch.cat(scores), softmax)
 
 
@@ -399,43 +308,3 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-# ---------------------------------------------------------------- machine
-
-
-def choose_device(name: str, gpus: list[int] | None) -> torch.device:
-    """Return the device that `--device` and `--gpus` ask for.
-
-    Raises:
-        InputError: the device is not there, or several GPUs are asked of one process.
-    """
-    if gpus is not None and len(gpus) > 1:
-        raise InputError(f"--gpus {' '.join(map(str, gpus))}: one process uses one GPU: name one")
-    if name == "auto":
-        name = _best_device()
-    if gpus is not None and name != "cuda":
-        raise InputError(f"--gpus {gpus[0]} needs CUDA, and the device is {name}: drop --gpus")
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name, True):
-        raise InputError(f"--device {name} is not available on this machine: use --device auto")
-    if name == "cuda" and gpus is not None and gpus[0] >= torch.cuda.device_count():
-        raise InputError(
-            f"--gpus {gpus[0]} is not there: this machine has {torch.cuda.device_count()} GPUs, "
-            "counted from 0"
-        )
-    return torch.device(name, gpus[0]) if gpus is not None else torch.device(name)
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def choose_amp_dtype(enabled: bool, name: str | None, device: torch.device) -> torch.dtype | None:
-    """Return the autocast type of `--with_amp` and `--amp_dtype`, or None."""
-    if not enabled:
-        return None
-    name = name or ("fp16" if device.type == "cuda" else "bf16")
-    return {"fp16": torch.float16, "bf16": torch.bfloat16}[name]

@@ -7,9 +7,9 @@ Functions below the scripts get the values that they need; only `models.build_mo
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
 LATE_FUSIONS = ("late", "late_fast", "late_attention")
@@ -40,8 +40,27 @@ MODEL_OPTIONS = (
     "dropout",
     "consensus_type",
 )
+# Those that cannot be changed after training: another value is another network.
+FIXED_OPTIONS = (
+    "fusion",
+    "arch",
+    "width",
+    "num_channels",
+    "gsf",
+    "gsf_ch_ratio",
+    "pose_model",
+)
 INPUT_OPTIONS = ("input_size", "frame_interval", "heatmap_sigma", "mask_background")
 POSE_OPTIONS = ("pose_normalize", "missing_pose")
+# Where the clips came from; lists are not among them, so the test list is the data set's own.
+SOURCE_OPTIONS = (
+    "dataset",
+    "dataset_path",
+    "class_names",
+    "synthetic_size",
+    "synthetic_clips",
+    "synthetic_seed",
+)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -467,17 +486,44 @@ def parse_pose_train_args(argv: Sequence[str] | None = None) -> argparse.Namespa
 
 
 def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the options of `test_models.py`; exits with 2 on a wrong combination.
+    """Parse the options of `test_models.py`; exits with 2 on a wrong option.
 
-    `args.given` holds the names of the options on the command line: `models.weights` takes the
-    others from the checkpoint.
+    `args.given` holds the names of the options on the command line; `adopt_options` takes the
+    others from the checkpoint, then checks the combination.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = test_parser()
-    args = parser.parse_args(argv)
+    args = test_parser().parse_args(argv)
     args.given = _given(test_parser(), argv)
-    check_model(parser, args)
     return args
+
+
+def adopt_options(args: argparse.Namespace, stored: Mapping[str, Any]) -> argparse.Namespace:
+    """Return the options to test a checkpoint with.
+
+    Args:
+        args: what `parse_test_args` returned.
+        stored: the options that the checkpoint was trained with; empty for foreign ones.
+
+    Exits with 2 when an option on the command line contradicts the network in the checkpoint,
+    or the combination is wrong.
+    """
+    parser = test_parser()
+    for name in FIXED_OPTIONS:
+        if name in args.given and name in stored and getattr(args, name) != stored[name]:
+            parser.error(
+                f"{args.weights} holds a network with {name} {stored[name]}, the command line "
+                f"says {getattr(args, name)}: drop the option, or name another checkpoint"
+            )
+    adopted = argparse.Namespace(**vars(args))
+    for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
+        if name in stored and name not in args.given:
+            setattr(adopted, name, stored[name])
+    if adopted.dataset is None:
+        parser.error(f"{args.weights} does not say its data set: add --dataset")
+    if isinstance(adopted.dataset_path, str):
+        adopted.dataset_path = Path(adopted.dataset_path)
+    check_model(parser, adopted)
+    return adopted
 
 
 def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:

@@ -1,0 +1,359 @@
+"""What a user reads: metrics with intervals, tables, pictures, and the run folder's files.
+
+The only file that prints. It imports nothing of ours but the error type.
+"""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+import torchvision
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix, f1_score, recall_score
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from errors import InputError
+
+# ---------------------------------------------------------------- metrics
+
+
+def wilson_interval(correct: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion; `z` is 95 % by default.
+
+    Source: Wilson 1927, doi 10.1080/01621459.1927.10502953.
+
+    Raises:
+        ValueError: total is below 1 or correct is outside 0..total.
+    """
+    if total < 1 or not 0 <= correct <= total:
+        raise ValueError(f"no proportion: {correct} of {total}")
+    p, spread = correct / total, z * z / total
+    centre = (p + spread / 2) / (1 + spread)
+    half = z * math.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How well N clips were classified.
+
+    Attributes:
+        total, correct: counts of clips.
+        interval: 95 % Wilson interval of the accuracy, 0 to 1.
+        majority: share of the most frequent class, which a constant answer reaches.
+        macro_f1: unweighted mean of the F1 of the classes that occur.
+        top5: accuracy among the five best; None with five classes or fewer.
+        recall: per class, None where a class has no clip.
+        confusion: (K, K) counts, rows are the true class.
+        loss: mean cross-entropy.
+    """
+
+    total: int
+    correct: int
+    interval: tuple[float, float]
+    majority: float
+    macro_f1: float
+    top5: float | None
+    recall: list[float | None]
+    confusion: list[list[int]]
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct clips, 0 to 1."""
+        return self.correct / self.total
+
+    @classmethod
+    def of(cls, labels: np.ndarray, scores: np.ndarray, loss: float) -> Self:
+        """Compute from (N,) labels and (N, K) scores."""
+        num_classes = scores.shape[1]
+        predicted = scores.argmax(1)
+        counts = np.bincount(labels, minlength=num_classes)
+        correct = int((predicted == labels).sum())
+        classes = np.arange(num_classes)
+        recalls = recall_score(labels, predicted, labels=classes, average=None, zero_division=0.0)
+        occurring = np.unique(labels)
+        return cls(
+            total=len(labels),
+            correct=correct,
+            interval=wilson_interval(correct, len(labels)),
+            majority=float(counts.max() / len(labels)),
+            macro_f1=float(
+                f1_score(labels, predicted, labels=occurring, average="macro", zero_division=0.0)
+            ),
+            top5=_top_k(labels, scores, 5) if num_classes > 5 else None,
+            recall=[float(r) if n else None for r, n in zip(recalls, counts, strict=True)],
+            confusion=confusion_matrix(labels, predicted, labels=classes).tolist(),
+            loss=loss,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for `test_report.json`."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {"accuracy": self.accuracy, **fields, "interval": list(self.interval)}
+
+
+def _top_k(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
+    best = np.argpartition(-scores, k, axis=1)[:, :k]
+    return float((best == labels[:, None]).any(1).mean())
+
+
+# ---------------------------------------------------------------- text
+
+
+def metrics_text(metrics: Metrics, classes: Sequence[str]) -> str:
+    """Return the summary and the confusion matrix as lines of text."""
+    low, high = metrics.interval
+    lines = [
+        f"accuracy  {metrics.accuracy:.2%}  ({metrics.correct} of {metrics.total} clips, "
+        f"95 % interval {low:.1%} to {high:.1%})",
+        f"majority  {metrics.majority:.2%}  (always answering the most frequent class)",
+        f"macro F1  {metrics.macro_f1:.3f}",
+        f"loss      {metrics.loss:.4f}",
+    ]
+    if metrics.top5 is not None:
+        lines.append(f"top 5     {metrics.top5:.2%}")
+    lines += ["", *_confusion_lines(metrics, classes)]
+    return "\n".join(lines)
+
+
+def _confusion_lines(metrics: Metrics, classes: Sequence[str]) -> list[str]:
+    """One row a class: name, recall, and (up to 20 classes) what it was taken for."""
+    wide = len(classes) <= 20
+    name = max(len("true class"), *map(len, classes))
+    columns = [max(6, len(c)) for c in classes] if wide else []
+    head = "  ".join(c.rjust(w) for c, w in zip(classes, columns, strict=False))
+    lines = [f"{'true class':<{name}}  recall  {'taken for  ' + head if wide else ''}".rstrip()]
+    for label, row in enumerate(metrics.confusion):
+        recall = metrics.recall[label]
+        shown = "     -" if recall is None else f"{recall:6.1%}"
+        cells = "  ".join(str(n).rjust(w) for n, w in zip(row, columns, strict=False))
+        lines.append(
+            f"{classes[label]:<{name}}  {shown}  {' ' * 11 + cells if wide else ''}".rstrip()
+        )
+    return lines
+
+
+def say(text: str) -> None:
+    """Print a line for the user, above a progress bar if there is one."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+class StepLine:
+    """Progress of one pass: a bar on a terminal, else a line every `every` steps."""
+
+    def __init__(self, name: str, every: int) -> None:
+        self._name, self._every, self._start = name, every, time.monotonic()
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        """Report that `done` of `total` steps are done, with the mean loss so far."""
+        shown = "" if math.isnan(loss) else f"loss {loss:.4f}"
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, desc=self._name, initial=done - 1, leave=False)
+            self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif done % self._every == 0:
+            seconds = time.monotonic() - self._start
+            say(f"{self._name}: {done}/{total}  {shown}  {seconds:.0f} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> None:
+    """Draw the confusion matrix, coloured by the share of the true class, as a PNG."""
+    matplotlib.use("agg")
+    counts = np.array(metrics.confusion)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    num_classes = len(classes)
+    side = float(np.clip(2.6 + 0.55 * num_classes, 4.0, 24.0))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained", dpi=110)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, ax=axes, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true")
+    low, high = metrics.interval
+    axes.set_title(f"{metrics.accuracy:.1%} of {metrics.total} clips ({low:.1%} to {high:.1%})")
+    size = 11 if num_classes <= 12 else 6
+    axes.set_xticks(range(num_classes), classes, rotation=45, ha="right", fontsize=size)
+    axes.set_yticks(range(num_classes), classes, fontsize=size)
+    if num_classes <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    figure.savefig(path)
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that `path` is never half a file."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def save_scores(
+    path: Path, clips: Sequence[str], labels: np.ndarray, scores: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Write `clips` (N,), `labels` (N,), `scores` (N, K) and `classes` (K,) without pickles."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file, clips=np.array(clips), labels=labels, scores=scores, classes=np.array(classes)
+        )
+    partial.replace(path)
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return option values as JSON can hold them: paths become strings, tuples lists."""
+    return {name: _plain(value) for name, value in sorted(values.items())}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (tuple, list, frozenset)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and the commit that produced a run."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of this code, with '+' when files were changed; None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.decode().strip() + ("+" if changed.stdout.strip() else "")
+
+
+# ---------------------------------------------------------------- run folder
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one training run."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to continue from."""
+        return self.path / "last.pth.tar"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation accuracy."""
+        return self.path / "best.pth.tar"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @classmethod
+    def create(cls, parent: Path, name: str, args: Mapping[str, Any]) -> Self:
+        """Make `<parent>/<time>_<name>` with `args.json` and `environment.json`.
+
+        Raises:
+            InputError: the folder cannot be made.
+        """
+        stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+        path = parent / f"{stamp}_{name}"
+        number = 1
+        while path.exists():
+            number += 1
+            path = parent / f"{stamp}_{number}_{name}"
+        try:
+            path.mkdir(parents=True)
+            write_json(path / "args.json", plain(args))
+            write_json(path / "environment.json", environment())
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot write the run folder ({error.strerror}): choose another "
+                "--experiment_path"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def candidates(cls, parent: Path, name: str) -> list[Self]:
+        """Return the runs of this name that have a checkpoint, newest first."""
+        found = (cls(path) for path in parent.glob(f"*_{name}") if path.is_dir())
+        return sorted((r for r in found if r.last.is_file()), key=lambda r: r.path, reverse=True)
+
+    def open_log(self, epoch: int) -> "EpochLog":
+        """Open the metrics, dropping what was written for `epoch` and later ones."""
+        return EpochLog(self, epoch)
+
+
+class EpochLog:
+    """Writes each epoch's numbers to `metrics.jsonl` and TensorBoard."""
+
+    def __init__(self, run: RunFolder, epoch: int) -> None:
+        self._path = run.metrics
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] < epoch]
+        partial = self._path.with_name(f"{self._path.name}.partial")
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial.replace(self._path)
+        self._board = SummaryWriter(str(run.path), purge_step=epoch)
+
+    def _lines(self) -> list[str]:
+        """Return the whole lines; a run killed while writing leaves a part of the last one."""
+        if not self._path.is_file():
+            return []
+        text = self._path.read_text(encoding="utf-8")
+        return [line for line in text.split("\n")[:-1] if line]
+
+    def record(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Append one epoch."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": epoch, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        for name, value in values.items():
+            self._board.add_scalar(name, value, epoch)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Close the TensorBoard file."""
+        self._board.close()

@@ -1,0 +1,308 @@
+"""A training session, from options to the best checkpoint: what both training scripts share."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets.loading import (
+    DataSource,
+    build_eval_loader,
+    build_train_loader,
+    check_disjoint,
+    open_dataset,
+)
+from models.weights import load_checkpoint, load_for_finetune, read_checkpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+import opts
+from engine import (
+    EpochResult,
+    Scores,
+    TrainSettings,
+    TrainState,
+    evaluate,
+    save_checkpoint,
+    steps_per_epoch,
+    train_one_epoch,
+)
+from errors import InputError
+from machine import Interrupted, StopRequest, choose_amp_dtype, choose_device, prepare_cpu
+from models import build_model
+from optim import balanced_class_weights, build_optimizer
+from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say
+
+# Options that may differ when a run continues: they change no number of it.
+FREE_OPTIONS = frozenset(
+    {
+        "workers",
+        "print_freq",
+        "device",
+        "gpus",
+        "dataset_path",
+        "experiment_path",
+        "resume",
+        "evaluate",
+        "pretrained",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The parts of a training session, built and checked, nothing yet written."""
+
+    args: argparse.Namespace
+    device: torch.device
+    source: DataSource
+    train_clips: DataLoader
+    val_clips: DataLoader
+    settings: TrainSettings
+    state: TrainState
+
+
+def train(args: argparse.Namespace) -> float:
+    """Train, evaluate on the val list, keep `last` and `best`; return the best top-1 (0 to 1).
+
+    Raises:
+        InputError: something that the user can mend.
+        SystemExit: 130 or 143 after SIGINT or SIGTERM, with `last` saved.
+    """
+    prepare_cpu()
+    resumed = _find_checkpoint(args)
+    session = _build(args, fresh=resumed is None)
+    if args.evaluate:
+        return _evaluate_only(session, Path(args.resume))
+    if resumed is None:
+        run = RunFolder.create(_runs_folder(args), args.experiment_name, vars(args))
+        say(f"run folder: {run.path}")
+    else:
+        run = RunFolder(resumed.parent)
+        _restore(session, resumed)
+    try:
+        with StopRequest() as stop:
+            _fit(session, run, stop)
+    except Interrupted as event:
+        say(f"{event}: saved {run.last}; continue with --resume {run.last}")
+        raise SystemExit(128 + event.signum) from event
+    best = session.state
+    say(f"best val top-1 {best.best:.2%} in epoch {best.best_epoch}: {run.best}")
+    return best.best
+
+
+# ---------------------------------------------------------------- building
+
+
+def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
+    """Build loaders, model and optimiser; `fresh` models take their initial weights."""
+    device = choose_device(args.device, args.gpus)
+    source = open_dataset(args)
+    check_disjoint(source, args)
+    train_clips = build_train_loader(args, source)
+    val_clips = build_eval_loader(args, source, "val", batch_size=args.batch_size)
+    torch.manual_seed(args.seed)
+    model = _initial_model(args, source, fresh=fresh).to(device)
+    amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
+    settings = TrainSettings(
+        epochs=args.epochs,
+        warmup=args.warmup,
+        lr=args.lr,
+        iter_size=args.iter_size,
+        clip_gradient=args.clip_gradient,
+        amp_dtype=amp_dtype,
+        class_weights=_class_weights(args, train_clips, source),
+        seed=args.seed,
+    )
+    optimizer = build_optimizer(model, args.optimizer, args.lr, args.momentum, args.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
+    state = TrainState(model, optimizer, scaler, epoch=args.start_epoch or 0)
+    session = Session(args, device, source, train_clips, val_clips, settings, state)
+    _introduce(session)
+    return session
+
+
+def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> nn.Module:
+    """Build the model; weights that a checkpoint will replace are not looked for."""
+    start = args.finetune or args.feature_extractor
+    if start or not fresh:
+        args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
+    model = build_model(args, len(source.classes))
+    if start and fresh:
+        say(load_for_finetune(model, args.checkpoint_path).text())
+    if args.feature_extractor:
+        model.freeze_encoder()
+    return model
+
+
+def _class_weights(
+    args: argparse.Namespace, clips: DataLoader, source: DataSource
+) -> torch.Tensor | None:
+    if args.class_weights == "none":
+        return None
+    return balanced_class_weights(clips.dataset.labels, len(source.classes))
+
+
+def _introduce(session: Session) -> None:
+    """Say what is about to happen, in a few lines."""
+    args, state = session.args, session.state
+    parameters = sum(p.numel() for p in state.model.parameters())
+    network = f"pose only ({args.pose_model})" if args.fusion == "pose" else args.arch
+    if opts.needs_frames(args):
+        network += f"{' + GSF' if args.gsf else ''}, fusion {args.fusion}"
+    elif args.gsf:
+        say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
+    if args.fusion == "late" and args.pose_backend is None:
+        say("note: --late_fusion_poses without --pose_backend reads keypoint files, as _fast does")
+    say(
+        f"{args.dataset}: {len(session.train_clips.dataset)} training and "
+        f"{len(session.val_clips.dataset)} validation clips, {len(session.source.classes)} classes"
+    )
+    say(f"model: {network}, {parameters:,} parameters, on {session.device}")
+    say(
+        f"effective batch {args.batch_size} x {args.iter_size} = "
+        f"{args.batch_size * args.iter_size} clips, "
+        f"{steps_per_epoch(session.train_clips, args.iter_size)} steps an epoch"
+    )
+
+
+# ---------------------------------------------------------------- epochs
+
+
+def _fit(session: Session, run: RunFolder, stop: StopRequest) -> None:
+    """Run the remaining epochs; on a signal, save and raise `Interrupted`."""
+    state = session.state
+    log = run.open_log(state.epoch)
+    try:
+        while state.epoch < session.settings.epochs:
+            _run_epoch(session, run, log, stop)
+            state.next_epoch()
+            _save(session, run.last)
+    except Interrupted:
+        _save(session, run.last)
+        raise
+    finally:
+        log.close()
+
+
+def _run_epoch(session: Session, run: RunFolder, log: EpochLog, stop: StopRequest) -> None:
+    state, args, start = session.state, session.args, time.monotonic()
+    rows = session.train_clips.batch_sampler
+    rows.start(state.epoch, first_batch=state.step * args.iter_size)  # type: ignore[union-attr]
+    with StepLine(f"epoch {state.epoch}", args.print_freq) as line:
+        trained = train_one_epoch(
+            state, session.train_clips, session.settings, session.device, stop, line
+        )
+    values = {"train/loss": trained.loss, "train/top1": trained.top1, "lr": _rate(state)}
+    if _is_due(session):
+        metrics = _validate(session, stop)
+        values |= {
+            "val/loss": metrics.loss,
+            "val/top1": metrics.accuracy,
+            "val/macro_f1": metrics.macro_f1,
+        }
+        if metrics.accuracy > state.best:
+            state.best, state.best_epoch = metrics.accuracy, state.epoch
+            _save(session, run.best)
+    values["seconds"] = time.monotonic() - start
+    log.record(state.epoch, values)
+    say(_epoch_line(state.epoch, trained, values))
+
+
+def _rate(state: TrainState) -> float:
+    return float(state.optimizer.param_groups[0]["lr"])
+
+
+def _is_due(session: Session) -> bool:
+    """Evaluate every `--eval-freq` epochs and after the last one."""
+    done = session.state.epoch + 1
+    return done % session.args.eval_freq == 0 or done == session.settings.epochs
+
+
+def _validate(session: Session, stop: StopRequest | None = None) -> Metrics:
+    scores: Scores = evaluate(
+        session.state.model,
+        session.val_clips,
+        session.device,
+        amp_dtype=session.settings.amp_dtype,
+        stop=stop,
+    )
+    return Metrics.of(scores.labels, scores.scores, scores.loss)
+
+
+def _epoch_line(epoch: int, trained: EpochResult, values: dict[str, float]) -> str:
+    text = f"epoch {epoch}: train loss {trained.loss:.4f} top-1 {trained.top1:.1%}"
+    if "val/top1" in values:
+        text += f"; val loss {values['val/loss']:.4f} top-1 {values['val/top1']:.1%}"
+    return f"{text}; lr {values['lr']:.2g}; {values['seconds']:.0f} s"
+
+
+def _evaluate_only(session: Session, path: Path) -> float:
+    say(load_checkpoint(session.state.model, path).text())
+    metrics = _validate(session)
+    say(metrics_text(metrics, session.source.classes))
+    return metrics.accuracy
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def _runs_folder(args: argparse.Namespace) -> Path:
+    network = args.arch if opts.needs_frames(args) else args.pose_model
+    return args.experiment_path / "experiments" / args.dataset / network
+
+
+def _save(session: Session, path: Path) -> None:
+    save_checkpoint(
+        path,
+        {
+            **session.state.pack(),
+            "args": plain(vars(session.args)),
+            "classes": list(session.source.classes),
+        },
+    )
+
+
+def _find_checkpoint(args: argparse.Namespace) -> Path | None:
+    """Return the checkpoint to continue from, or None to start anew."""
+    if args.resume is None or args.evaluate:
+        return None
+    if args.resume != "auto":
+        path = Path(args.resume)
+        if not path.is_file():
+            raise InputError(
+                f"--resume {path} is not a file: name a last.pth.tar, or use --resume auto"
+            )
+        return path
+    for run in RunFolder.candidates(_runs_folder(args), args.experiment_name):
+        if read_checkpoint(run.last)["epoch"] < args.epochs:
+            return run.last
+    return None
+
+
+def _restore(session: Session, path: Path) -> None:
+    """Continue from a checkpoint of the same options.
+
+    Raises:
+        InputError: not a checkpoint of this training, or of other options.
+    """
+    packed = read_checkpoint(path)
+    if "optimizer" not in packed:
+        raise InputError(
+            f"{path} holds weights without optimiser state, so it cannot be continued: use "
+            f"--finetune --checkpoint_path {path} to start from its weights"
+        )
+    _check_same(path, packed["args"], plain(vars(session.args)))
+    session.state.unpack(packed)
+    say(f"continuing {path} at epoch {session.state.epoch}, step {session.state.step}")
+
+
+def _check_same(path: Path, stored: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in sorted(stored.keys() & now.keys() - FREE_OPTIONS):
+        if stored[name] != now[name]:
+            raise InputError(
+                f"{path} was trained with {name} {stored[name]}, this command says {now[name]}: "
+                "give the same options to continue it, or --finetune to start from its weights"
+            )

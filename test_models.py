@@ -1,0 +1,105 @@
+"""Test a checkpoint on the test list with several samplings and crops of each clip.
+
+python test_models.py --weights <run folder>/best.pth.tar --num_clips 2 --test_crops 10
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.loading import build_eval_loader, check_disjoint, open_dataset
+from models.weights import load_checkpoint, read_checkpoint
+
+import opts
+from engine import evaluate
+from errors import InputError, run_script
+from machine import StopRequest, choose_device, prepare_cpu
+from models import build_model
+from reports import (
+    Metrics,
+    StepLine,
+    environment,
+    metrics_text,
+    plain,
+    render_confusion,
+    save_scores,
+    say,
+    write_json,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> Metrics:
+    """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
+    given = opts.parse_test_args(argv)
+    args = opts.adopt_options(given, stored_options(given.weights))
+    prepare_cpu()
+    device = choose_device(args.device, args.gpus)
+    source = open_dataset(args)
+    check_disjoint(source, args)
+    clips = build_eval_loader(
+        args,
+        source,
+        args.split,
+        num_clips=args.num_clips,
+        test_crops=args.test_crops,
+        batch_size=args.batch_size,
+    )
+    model = build_model(args, len(source.classes)).to(device)
+    say(load_checkpoint(model, args.weights).text())
+    output = make_folder(args.output or args.weights.parent)
+
+    with StopRequest() as stop, StepLine(args.split, every=20) as line:
+        scores = evaluate(
+            model,
+            clips,
+            device,
+            softmax=args.softmax,
+            most_rows=max(args.batch_size, 2),
+            stop=stop,
+            progress=line,
+        )
+    metrics = Metrics.of(scores.labels, scores.scores, scores.loss)
+    say(f"{args.dataset}, {args.split} list, {args.num_clips} x {args.test_crops} views of a clip")
+    say(metrics_text(metrics, source.classes))
+    write_report(output, args, metrics, source.classes)
+    if args.save_scores:
+        path = output / f"scores_{args.split}.npz"
+        save_scores(path, scores.clips, scores.labels, scores.scores, source.classes)
+        say(f"wrote {path}")
+    return metrics
+
+
+def stored_options(path: Path) -> dict[str, object]:
+    """Return the options in a checkpoint; empty for one that is not ours."""
+    return read_checkpoint(path).get("args", {})
+
+
+def make_folder(path: Path) -> Path:
+    """Make the output folder before the work, so that a wrong path costs nothing."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be made ({error.strerror})") from error
+    return path
+
+
+def write_report(
+    output: Path, args: argparse.Namespace, metrics: Metrics, classes: Sequence[str]
+) -> None:
+    """Write `test_report.json` and `confusion.png`; a val report gets `val_` in front."""
+    prefix = "" if args.split == "test" else "val_"
+    report = {
+        "weights": str(args.weights),
+        "split": args.split,
+        "classes": list(classes),
+        **metrics.to_json(),
+        "options": plain(vars(args)),
+        "environment": environment(),
+    }
+    write_json(output / f"{prefix}test_report.json", report)
+    render_confusion(metrics, classes, output / f"{prefix}confusion.png")
+    say(f"wrote {output / f'{prefix}test_report.json'} and {prefix}confusion.png")
+
+
+if __name__ == "__main__":
+    run_script(main)

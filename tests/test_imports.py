@@ -1,0 +1,93 @@
+"""The import table of docs/ARCHITECTURE.md, and: importing does no work."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {
+    "main",
+    "main_only_pose",
+    "test_models",
+    "process_dataset_FRFS",
+    "preprocess_pose",
+}
+FREE = {"errors"}
+MAY_IMPORT = {
+    "errors": set(),
+    "opts": set(),
+    "ops": set(),
+    "transforms": {"ops"},
+    "datasets": {"opts", "ops", "transforms"},
+    "models": {"opts", "ops"},
+    "machine": set(),
+    "optim": set(),
+    "engine": {"opts", "ops", "machine", "optim"},
+    "reports": set(),
+    "session": {
+        "opts",
+        "ops",
+        "transforms",
+        "datasets",
+        "models",
+        "machine",
+        "optim",
+        "engine",
+        "reports",
+    },
+}
+OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
+
+
+def sources() -> list[Path]:
+    folders = ("ops", "datasets", "models", "tools", "benchmarks")
+    return sorted([*ROOT.glob("*.py"), *(p for f in folders for p in (ROOT / f).rglob("*.py"))])
+
+
+def layer_of(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found & OURS
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_imports_only_what_stands_to_its_left(path):
+    layer = layer_of(path)
+    allowed = MAY_IMPORT.get(layer, set(MAY_IMPORT)) | FREE | {layer}
+    assert imported_layers(path) <= allowed
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_device_calls_outside_scripts_and_engine(path):
+    if layer_of(path) in {"engine", "machine", "session", *SCRIPTS, "tools", "benchmarks"}:
+        pytest.skip("this layer moves models and batches")
+    text = path.read_text(encoding="utf-8")
+    assert ".cuda(" not in text
+
+
+def test_importing_every_script_prints_and_writes_nothing(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(sorted(SCRIPTS))}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_module_has_a_row_in_the_architecture():
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    names = {layer_of(path) for path in sources()}
+    missing = {name for name in names if f"`{name}.py`" not in text and f"`{name}/`" not in text}
+    assert missing == set()

@@ -1,0 +1,161 @@
+"""Options: the published command lines parse as they stand; contradictions end in one line."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+import opts
+
+PUBLISHED_TRAIN = {
+    "early": "--early_fusion_poses --num_channels 4",
+    "late_attention": "--late_fusion_poses_attention --num_channels 3",
+}
+RECIPE = (
+    "--arch resnet50 --batch-size 4 --num_segments 16 --lr 0.01 --epochs 120 --dropout 0.5 "
+    "--weight-decay 5e-4 --warmup 10 --gsf --gsf_ch_ratio 100 --dataset FRFS --dataset_path data "
+    "--experiment_path runs --experiment_name name "
+)
+
+
+def error_of(capsys, parse, line):
+    with pytest.raises(SystemExit) as stop:
+        parse(shlex.split(line))
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+@pytest.mark.parametrize("fusion", PUBLISHED_TRAIN)
+def test_published_training_lines(fusion):
+    args = opts.parse_train_args(shlex.split(RECIPE + PUBLISHED_TRAIN[fusion]))
+    assert args.fusion == fusion
+    assert (args.iter_size, args.momentum, args.clip_gradient) == (2, 0.9, 20.0)
+    assert args.optimizer == "sgd"
+
+
+def test_published_pose_only_line():
+    line = RECIPE.replace("--lr 0.01", "--lr 0.001") + "--num_channels 3"
+    args = opts.parse_pose_train_args(shlex.split(line))
+    assert (args.fusion, args.pose_model) == ("pose", "conv1d")
+
+
+def test_published_test_line():
+    args = opts.parse_test_args(
+        shlex.split(
+            "--arch resnet50 --num_channels 4 --num_segments 32 --early_fusion_poses --num_clips 2 "
+            "--test_crops 10 --gsf --gsf_ch_ratio 100 --dataset FRFS --dataset_path data "
+            "--weights best.pth.tar -j 8"
+        )
+    )
+    assert (args.num_clips, args.test_crops, args.workers) == (2, 10, 8)
+    assert {"arch", "fusion", "num_segments"} <= args.given
+    assert "dropout" not in args.given
+
+
+def test_other_published_options_are_known():
+    opts.parse_train_args(
+        shlex.split(
+            "--dataset diving48 --dataset_path d --consensus_type avg --iter_size 1 --momentum 0.8 "
+            "--gd 10 --with_amp -p 5 -ef 2 -j 0 --start-epoch 1 --gpus 0 --frame_interval 2 "
+            "--rand_augment_4ch --resume x.pth.tar -e"
+        )
+    )
+    opts.parse_train_args(
+        shlex.split("--dataset meccano --dataset_path d --finetune --checkpoint_path x.pth.tar")
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "--dataset is missing"),
+        ("--dataset FRFS", "--dataset FRFS needs --dataset_path"),
+        ("--dataset synthetic --early_fusion_poses --num_channels 3", "needs --num_channels 4"),
+        ("--dataset synthetic --num_channels 4", "needs poses"),
+        ("--dataset synthetic --early_fusion_poses --late_fusion_poses_fast", "not allowed with"),
+        ("--dataset synthetic --finetune", "need --checkpoint_path"),
+        ("--dataset synthetic --checkpoint_path x", "needs --finetune or --feature_extractor"),
+        ("--dataset synthetic --finetune --feature_extractor --checkpoint_path x", "not allowed"),
+        ("--dataset synthetic --evaluate", "needs --resume"),
+        ("--dataset synthetic --amp_dtype bf16", "needs --with_amp"),
+        ("--dataset synthetic --pose_backend yolo.pt", "needs --late_fusion_poses"),
+        ("--dataset synthetic --gsf --gsf_ch_ratio 120", "at most 100"),
+        ("--dataset synthetic --synthetic_size 160", "write WIDTHxHEIGHT"),
+        ("--dataset synthetic --epochs 0", "at least 1"),
+        ("--dataset synthetic --lr nan", "above 0"),
+        ("--dataset synthetic --dropout 1", "below 1"),
+        ("--dataset synthetic --weight-decay -1", "at least 0"),
+        ("--dataset synthetic --nonsense", "unrecognized arguments"),
+    ],
+)
+def test_wrong_options_end_in_one_line(capsys, line, message):
+    assert message in error_of(capsys, opts.parse_train_args, line)
+
+
+def test_pose_only_has_no_fusion(capsys):
+    line = "--dataset synthetic --early_fusion_poses"
+    assert "no fusion modes" in error_of(capsys, opts.parse_pose_train_args, line)
+
+
+def stored(**changes):
+    args = opts.parse_train_args(["--dataset", "synthetic", "--early_fusion_poses", "--gsf"])
+    return {**vars(args), "dataset_path": "some/where", **changes}
+
+
+def test_testing_takes_the_network_and_the_data_from_the_checkpoint():
+    args = opts.parse_test_args(["--weights", "x", "--num_segments", "4"])
+    adopted = opts.adopt_options(args, stored(num_segments=16, pose_normalize="frame"))
+    assert (adopted.fusion, adopted.gsf, adopted.num_channels) == ("early", True, 4)
+    assert (adopted.num_segments, adopted.pose_normalize) == (4, "frame")
+    assert (adopted.dataset, str(adopted.dataset_path)) == ("synthetic", "some/where")
+
+
+def test_testing_another_network_than_the_checkpoint_holds(capsys):
+    args = opts.parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
+    with pytest.raises(SystemExit):
+        opts.adopt_options(args, stored())
+    text = capsys.readouterr().err
+    assert "x.pth.tar holds a network with arch resnet50, the command line says resnet18" in text
+
+
+def test_testing_a_foreign_checkpoint_needs_a_data_set(capsys):
+    args = opts.parse_test_args(["--weights", "x.pth.tar"])
+    with pytest.raises(SystemExit):
+        opts.adopt_options(args, {})
+    assert "add --dataset" in capsys.readouterr().err
+
+
+def every_option(parser):
+    return {a.dest for a in parser._actions} - {"help"}
+
+
+def test_stored_groups_name_real_options():
+    known = every_option(opts.train_parser()) | {"fusion"}
+    groups = (opts.MODEL_OPTIONS, opts.INPUT_OPTIONS, opts.POSE_OPTIONS, opts.SOURCE_OPTIONS)
+    assert {name for group in groups for name in group} <= known
+    assert set(opts.FIXED_OPTIONS) <= set(opts.MODEL_OPTIONS)
+
+
+@pytest.mark.parametrize("build", [opts.train_parser, opts.test_parser])
+def test_no_option_does_nothing(build):
+    """Every destination is read somewhere outside opts.py."""
+    root = Path(opts.__file__).parent
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in (".", "datasets", "models")
+        for path in (root / folder).glob("*.py")
+        if path.name != "opts.py"
+    )
+    read_in_opts = set(opts.MODEL_OPTIONS) - {"consensus_type"}
+    unread = {d for d in every_option(build()) if f"args.{d}" not in code} - read_in_opts
+    assert unread <= {"consensus_type"}  # one choice, kept for the published lines
+
+
+@pytest.mark.parametrize("build", [opts.train_parser, opts.test_parser])
+def test_every_option_has_help_in_a_group(build):
+    parser = build()
+    for action in parser._actions:
+        assert action.help, action.dest
+    assert "example: python" in parser.format_help()
