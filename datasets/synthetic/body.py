@@ -130,9 +130,7 @@ def joint_positions(directions: np.ndarray, physique: Physique) -> np.ndarray:
 
     joints = np.zeros((len(directions), len(Joint), 3))
     joints[:, Joint.NECK] = spine * SPINE * height
-    joints[:, Joint.HEAD] = (
-        joints[:, Joint.NECK] + directions[:, Bone.HEAD] * NECK_TO_HEAD * height
-    )
+    joints[:, Joint.HEAD] = joints[:, Joint.NECK] + directions[:, Bone.HEAD] * NECK_TO_HEAD * height
     for side, sign in ((0, 1.0), (1, -1.0)):  # left, right: neighbours in Joint and in Bone
         shoulder = (
             joints[:, Joint.NECK]

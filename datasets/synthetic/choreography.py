@@ -134,7 +134,9 @@ def plan_jump(rng: np.random.Generator) -> Jump:
         exit_curve=rng.uniform(0.1, 0.55),
         air_tilt=tilt * np.array([math.cos(tilt_towards), math.sin(tilt_towards)]),
         spin_error=spin_error,
-        sway=np.stack([rng.uniform(2, 6, (len(Bone), 3)), rng.uniform(0, 2 * np.pi, (len(Bone), 3))]),
+        sway=np.stack(
+            [rng.uniform(2, 6, (len(Bone), 3)), rng.uniform(0, 2 * np.pi, (len(Bone), 3))]
+        ),
         mirrored=bool(rng.random() < 0.5),
     )
 
@@ -176,7 +178,7 @@ def _plan_landing(jump: Jump, rng: np.random.Generator) -> Outcome:
     return Outcome(
         label=LANDED,
         kind=kind,
-        keyframes=Keyframes.draw([*poses, (jump.duration + 0.3, poses[-1][1])], rng),
+        keyframes=Keyframes.draw(_held(poses, jump), rng),
         balance_lost=down + 0.25 if kind == "wobble" else None,
         deceleration=rng.uniform(0.2, 1.2),
         brake_from=down,
@@ -200,7 +202,7 @@ def _plan_fall(jump: Jump, rng: np.random.Generator) -> Outcome:
     return Outcome(
         label=FALL,
         kind=fallen.value,
-        keyframes=Keyframes.draw([*poses, (jump.duration + 0.4, poses[-1][1])], rng),
+        keyframes=Keyframes.draw(_held(poses, jump), rng),
         balance_lost=down + 0.25,
         deceleration=rng.uniform(1.0, 2.4),
         brake_from=hit - 0.15,
@@ -209,16 +211,20 @@ def _plan_fall(jump: Jump, rng: np.random.Generator) -> Outcome:
     )
 
 
-def perform(
-    jump: Jump, outcome: Outcome, physique: Physique, times: np.ndarray
-) -> np.ndarray:
+def _held(poses: list[tuple[float, Pose]], jump: Jump) -> list[tuple[float, Pose]]:
+    """Keep the last pose until after the clip's end."""
+    time, pose = poses[-1]
+    return [*poses, (max(time + 0.1, jump.duration + 0.3), pose)]
+
+
+def perform(jump: Jump, outcome: Outcome, physique: Physique, times: np.ndarray) -> np.ndarray:
     """Return (N, J, 3) world joint positions in metres at (N,) times."""
     directions = _held_directions(jump, outcome, times)
     position, heading = _travel(
         jump, times, outcome.deceleration, outcome.brake_from, outcome.curve_factor
     )
     turned = yaw_matrix(_yaw(jump, outcome, times, heading))
-    leaning = lean_matrix(_lean(jump, times, heading))
+    leaning = lean_matrix(_lean(jump, outcome, times, heading))
     body = joint_positions(directions, physique)
     joints = body @ np.swapaxes(leaning @ turned, -1, -2)
     # Whatever is lowest (blade, hand, hip) rests on the ice; in flight it follows the parabola.
@@ -274,11 +280,11 @@ def _yaw(jump: Jump, outcome: Outcome, times: np.ndarray, heading: np.ndarray) -
     )
 
 
-def _lean(jump: Jump, times: np.ndarray, heading: np.ndarray) -> np.ndarray:
+def _lean(jump: Jump, outcome: Outcome, times: np.ndarray, heading: np.ndarray) -> np.ndarray:
     """Return (N, 2): into the curve while on the ice, off the axis in the air."""
     rate = np.where(times < jump.takeoff, jump.approach_curve, jump.exit_curve)
     on_ice = 1 - smoothstep((times - jump.takeoff + 0.1) / 0.1)
-    on_ice = on_ice + smoothstep((times - jump.landing) / 0.3)
+    on_ice = on_ice + outcome.curve_factor * smoothstep((times - jump.landing) / 0.3)
     inwards = np.stack([np.cos(heading), -np.sin(heading)], axis=-1)  # left of the heading
     curve = np.arctan(jump.speed * rate / GRAVITY) * on_ice
     air = smoothstep((times - jump.takeoff) / (jump.landing - jump.takeoff))

@@ -1,0 +1,241 @@
+"""Gate-Shift-Fuse: gated channels move one frame back or forth in time and are fused with the rest.
+
+Source: Sudhakaran, Escalera, Lanz, TPAMI 2023, arXiv:2203.08897. The numbers and the parameter
+names are the published ones; the order of computation is not, because on most machines the
+published 3-D convolution, with its single output channel per group, costs more than the rest of
+the network. What is done instead, each step exact:
+
+- the convolution to one gate map per group is a product with its 27 taps followed by shifted sums
+  over those 27 small maps (separable: along the width, the height, then time);
+- the spatial means of gate * x and x are one product of x with [gate, 1];
+- shift, fusion and channel shuffle are written straight to the output (`_Fuse`).
+
+Shapes: N = B*T frames (clip by clip), 2 groups, K channels in each, P = H*W pixels, T segments.
+Every tensor is only ever split or transposed, so `channels_last` inputs need no copy.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from errors import InputError
+
+
+class GSF(nn.Module):
+    """Gate-Shift-Fuse on the first `gsf_ch_ratio` per cent of the channels; the others pass.
+
+    Args:
+        channels: C of the input.
+        num_segments: T, frames per clip.
+        gsf_ch_ratio: share of the channels, per cent. They must be a multiple of 4: two groups,
+            each interleaved in two halves.
+
+    Raises:
+        InputError: the share is no positive multiple of 4 channels.
+    """
+
+    def __init__(self, channels: int, num_segments: int, gsf_ch_ratio: int = 100) -> None:
+        super().__init__()
+        self.num_segments = num_segments
+        self.gated_channels = gated_channels(channels, gsf_ch_ratio)
+        self.conv3D = nn.Conv3d(self.gated_channels, 2, kernel_size=3, padding=1, groups=2)
+        # The statistics over (B*T, H, W) are those of the published BatchNorm3d over (B, T, H, W).
+        self.bn = nn.BatchNorm2d(self.gated_channels)
+        self.channel_conv1 = nn.Conv2d(2, 1, kernel_size=3, padding=1)
+        self.channel_conv2 = nn.Conv2d(2, 1, kernel_size=3, padding=1)
+
+    def extra_repr(self) -> str:
+        """Show what the submodules do not."""
+        return f"num_segments={self.num_segments}, gated_channels={self.gated_channels}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B*T, C, H, W), clip by clip, to the same shape."""
+        if x.shape[0] % self.num_segments:
+            raise ValueError(
+                f"GSF got {x.shape[0]} frames, no multiple of num_segments {self.num_segments}: "
+                "give whole clips"
+            )
+        # Types are set by hand: large maps keep the type of x, small ones are at least float32.
+        with torch.autocast(x.device.type, enabled=False):
+            gated = x[:, : self.gated_channels]
+            groups = gated.flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)
+            gate = self._gate(gated)
+            pooled, groups = _Pool.apply(groups, gate)
+            share = self._share(pooled).to(x.dtype)
+            fused = _Fuse.apply(groups, gate, share, self.num_segments)
+            fused = fused.flatten(1, 2).unflatten(2, x.shape[2:])
+        rest = x[:, self.gated_channels :]
+        return torch.cat([fused, rest], dim=1) if rest.shape[1] else fused
+
+    def _gate(self, gated: Tensor) -> Tensor:
+        """Return the gate of each pixel and group, (N, 2, P), in (-1, 1)."""
+        active = torch.relu_(self.bn(gated)).flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)
+        weight = self.conv3D.weight.to(active.dtype).flatten(2).transpose(1, 2)  # (2, 27, K)
+        taps = (weight @ active).to(torch.promote_types(active.dtype, torch.float32))
+        taps = taps.unflatten(0, (-1, self.num_segments))
+        taps = taps.unflatten(3, (3, 3, 3)).unflatten(6, gated.shape[2:])  # (B,T,2,3,3,3,H,W)
+        rows = _sum_shifted(taps, tap_dim=5, dim=-1)
+        planes = _sum_shifted(rows, tap_dim=4, dim=-2)
+        total = _sum_shifted(planes, tap_dim=3, dim=1).flatten(0, 1).flatten(2)  # (N, 2, P)
+        assert self.conv3D.bias is not None
+        return torch.tanh(total + self.conv3D.bias[:, None]).to(gated.dtype)
+
+    def _share(self, pooled: Tensor) -> Tensor:
+        """Return how much of the output is the shifted part, (N, 2, K), in (0, 1).
+
+        Args:
+            pooled: (N, 2, 2, K): spatial means of gate * x and of x in each group.
+        """
+        moved, everything = pooled.to(self.channel_conv1.weight.dtype).unbind(dim=2)
+        maps = torch.stack([_at_target(moved, self.num_segments), everything - moved])
+        maps = maps.unflatten(1, (-1, self.num_segments)).permute(3, 1, 0, 4, 2)  # (2, B, 2, K, T)
+        share = torch.cat([self.channel_conv1(maps[0]), self.channel_conv2(maps[1])], dim=1)
+        return torch.sigmoid(share).permute(0, 3, 1, 2).flatten(0, 1)
+
+
+def gated_channels(channels: int, gsf_ch_ratio: int) -> int:
+    """Return how many of `channels` go through GSF.
+
+    Raises:
+        InputError: the number is no positive multiple of 4.
+    """
+    count = channels * gsf_ch_ratio // 100
+    if 0 < count <= channels and count % 4 == 0:
+        return count
+    valid = [r for r in range(1, 101) if (f := channels * r // 100) and f % 4 == 0]
+    way_out = (
+        f"use --gsf_ch_ratio {min(valid, key=lambda r: abs(r - gsf_ch_ratio))}"
+        if valid
+        else "use a wider backbone"
+    )
+    raise InputError(
+        f"--gsf_ch_ratio {gsf_ch_ratio} of {channels} channels is {count} channels, GSF needs a "
+        f"positive multiple of 4: {way_out}"
+    )
+
+
+class _Pool(torch.autograd.Function):
+    """Spatial means of gate * x and of x; x passes through.
+
+    Because x passes, its gradient arrives here once and the part from the means is added by the
+    same product that computes it: no second full-size tensor, no second sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x (N, 2, K, P) and gate (N, 2, P) to the means (N, 2, 2, K) and x."""
+        weights = torch.stack([gate, torch.ones_like(gate)], dim=2) / x.shape[-1]  # (N, 2, 2, P)
+        ctx.save_for_backward(x, weights)
+        return weights @ x.transpose(2, 3), x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_means: Tensor, grad_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of x and gate."""
+        x, weights = ctx.saved_tensors
+        grad_gate = _row_times(grad_means[:, :, 0], x) / x.shape[-1]
+        grad_means = grad_means.transpose(2, 3).flatten(0, 1)
+        total = torch.baddbmm(grad_x.flatten(0, 1), grad_means, weights.flatten(0, 1))
+        return total.view_as(x), grad_gate
+
+
+class _Fuse(torch.autograd.Function):
+    """out[t] = share[t] * moved[t] + (1 - share[t]) * (1 - gate[t]) * x[t], channels shuffled.
+
+    moved[t] is gate * x of frame t+1 in the first group and of frame t-1 in the second, zero
+    where that frame does not exist. By hand because autograd keeps and sums five full-size
+    intermediate tensors; here x is kept alone and two buffers serve the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor, share: Tensor, num_segments: int) -> Tensor:
+        """Map x (N, 2, K, P), gate (N, 2, P) and share (N, 2, K) to (N, 2, K, P)."""
+        ctx.save_for_backward(x, gate, share)
+        ctx.num_segments = num_segments
+        moved = x * _at_source(share, num_segments)[..., None]
+        moved *= gate[:, :, None]
+        moved = _by_clip(moved, num_segments)
+        out = torch.empty_like(x)
+        target = _shuffled(out, num_segments)
+        torch.mul(
+            _by_clip(x, num_segments), _by_clip(1 - share[..., None], num_segments), out=target
+        )
+        target *= (1 - gate).unflatten(0, (-1, num_segments))[:, :, :, None, None]
+        target[:, :-1, 0] += moved[:, 1:, 0]
+        target[:, 1:, 1] += moved[:, :-1, 1]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of x, gate and share."""
+        x, gate, share = ctx.saved_tensors
+        clips = _by_clip(x, ctx.num_segments)
+        grad = _shuffled(grad_out, ctx.num_segments)
+        buffer = torch.empty_like(x)
+        scratch = _by_clip(buffer, ctx.num_segments)
+
+        # The part that stays: d out / d x = (1 - share) * (1 - gate).
+        torch.mul(clips, grad, out=scratch)
+        grad_gate = -_row_times(1 - share, buffer)
+        grad_share = -_row_times(1 - gate, buffer.transpose(2, 3))
+
+        # The part that moves, indexed by the frame that it comes from.
+        scratch[:, 0, 0] = 0
+        scratch[:, -1, 1] = 0
+        torch.mul(clips[:, 1:, 0], grad[:, :-1, 0], out=scratch[:, 1:, 0])
+        torch.mul(clips[:, :-1, 1], grad[:, 1:, 1], out=scratch[:, :-1, 1])
+        grad_gate += _row_times(_at_source(share, ctx.num_segments), buffer)
+        moved = _row_times(gate, buffer.transpose(2, 3))
+        grad_share += _at_target(moved, ctx.num_segments)
+
+        weight = _by_clip(share[..., None], ctx.num_segments)
+        torch.mul(grad[:, :-1, 0], weight[:, :-1, 0], out=scratch[:, 1:, 0])
+        torch.mul(grad[:, 1:, 1], weight[:, 1:, 1], out=scratch[:, :-1, 1])
+        buffer *= gate[:, :, None]
+        grad_x = torch.empty_like(x)
+        torch.mul(grad, 1 - weight, out=_by_clip(grad_x, ctx.num_segments))
+        grad_x *= 1 - gate[:, :, None]
+        grad_x += buffer
+        return grad_x, grad_gate, grad_share, None
+
+
+def _row_times(row: Tensor, matrix: Tensor) -> Tensor:
+    """Return row (..., I) times matrix (..., I, J); on a CPU 10 times as fast as the transpose."""
+    return (row[..., None, :] @ matrix).squeeze(-2)
+
+
+def _by_clip(x: Tensor, num_segments: int) -> Tensor:
+    """View (N, 2, K, P) as (B, T, 2, 2, K/2, P): clip, segment, group, half of the group."""
+    return x.unflatten(2, (2, -1)).unflatten(0, (-1, num_segments))
+
+
+def _shuffled(x: Tensor, num_segments: int) -> Tensor:
+    """View a shuffled (N, 2, K, P) in the order of `_by_clip`: channel 2j + i is [i, j]."""
+    return x.unflatten(2, (-1, 2)).transpose(2, 3).unflatten(0, (-1, num_segments))
+
+
+def _at_target(values: Tensor, num_segments: int) -> Tensor:
+    """Move (N, 2, ...) with the shift: the first group one segment back, the second forth."""
+    clips = values.unflatten(0, (-1, num_segments))
+    moved = torch.zeros_like(clips)
+    moved[:, :-1, 0] = clips[:, 1:, 0]
+    moved[:, 1:, 1] = clips[:, :-1, 1]
+    return moved.flatten(0, 1)
+
+
+def _at_source(values: Tensor, num_segments: int) -> Tensor:
+    """Move (N, 2, ...) against the shift: what a segment meets where it goes, 0 past the end."""
+    return _at_target(values.flip(1), num_segments).flip(1)
+
+
+def _sum_shifted(taps: Tensor, tap_dim: int, dim: int) -> Tensor:
+    """Sum three taps along `tap_dim`: out[i] = tap0[i-1] + tap1[i] + tap2[i+1] along `dim`."""
+    before, here, after = taps.unbind(tap_dim)
+    last = here.shape[dim] - 1
+    total = here.clone()
+    total.narrow(dim, 1, last).add_(before.narrow(dim, 0, last))
+    total.narrow(dim, 0, last).add_(after.narrow(dim, 1, last))
+    return total
