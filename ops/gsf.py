@@ -14,6 +14,7 @@ Shapes: N = B*T frames (clip by clip), 2 groups, K channels in each, P = H*W pix
 Every tensor is only ever split or transposed, so `channels_last` inputs need no copy.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class GSF(nn.Module):
                 "give whole clips"
             )
         # Types are set by hand: large maps keep the type of x, small ones are at least float32.
-        with torch.autocast(x.device.type, enabled=False):
+        with _own_types(x.device.type):
             gated = x[:, : self.gated_channels]
             groups = gated.flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)
             gate = self._gate(gated)
@@ -89,7 +90,7 @@ class GSF(nn.Module):
             pooled: (N, 2, 2, K): spatial means of gate * x and of x in each group.
         """
         moved, everything = pooled.to(self.channel_conv1.weight.dtype).unbind(dim=2)
-        maps = torch.stack([_at_target(moved, self.num_segments), everything - moved])
+        maps = torch.stack([_to_target(moved, self.num_segments), everything - moved])
         maps = maps.unflatten(1, (-1, self.num_segments)).permute(3, 1, 0, 4, 2)  # (2, B, 2, K, T)
         share = torch.cat([self.channel_conv1(maps[0]), self.channel_conv2(maps[1])], dim=1)
         return torch.sigmoid(share).permute(0, 3, 1, 2).flatten(0, 1)
@@ -114,6 +115,13 @@ def gated_channels(channels: int, gsf_ch_ratio: int) -> int:
         f"--gsf_ch_ratio {gsf_ch_ratio} of {channels} channels is {count} channels, GSF needs a "
         f"positive multiple of 4: {way_out}"
     )
+
+
+def _own_types(device_type: str) -> AbstractContextManager[object]:
+    """Switch autocast off where the device has it ("meta", for counting, has not)."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class _Pool(torch.autograd.Function):
@@ -145,8 +153,8 @@ class _Fuse(torch.autograd.Function):
     """out[t] = share[t] * moved[t] + (1 - share[t]) * (1 - gate[t]) * x[t], channels shuffled.
 
     moved[t] is gate * x of frame t+1 in the first group and of frame t-1 in the second, zero
-    where that frame does not exist. By hand because autograd keeps and sums five full-size
-    intermediate tensors; here x is kept alone and two buffers serve the backward pass.
+    where that frame does not exist. By hand because autograd would keep and sum five full-size
+    tensors; here x alone is kept and three buffers serve the backward pass.
     """
 
     @staticmethod
@@ -154,52 +162,38 @@ class _Fuse(torch.autograd.Function):
         """Map x (N, 2, K, P), gate (N, 2, P) and share (N, 2, K) to (N, 2, K, P)."""
         ctx.save_for_backward(x, gate, share)
         ctx.num_segments = num_segments
-        moved = x * _at_source(share, num_segments)[..., None]
+        moved = x * _to_source(share, num_segments)[..., None]
         moved *= gate[:, :, None]
-        moved = _by_clip(moved, num_segments)
-        out = torch.empty_like(x)
-        target = _shuffled(out, num_segments)
-        torch.mul(
-            _by_clip(x, num_segments), _by_clip(1 - share[..., None], num_segments), out=target
-        )
-        target *= (1 - gate).unflatten(0, (-1, num_segments))[:, :, :, None, None]
-        target[:, :-1, 0] += moved[:, 1:, 0]
-        target[:, 1:, 1] += moved[:, :-1, 1]
-        return out
+        moved = moved.unflatten(0, (-1, num_segments))
+        out = x * (1 - share)[..., None]
+        out *= (1 - gate)[:, :, None]
+        clips = out.unflatten(0, (-1, num_segments))
+        clips[:, :-1, 0] += moved[:, 1:, 0]
+        clips[:, 1:, 1] += moved[:, :-1, 1]
+        return _shuffle(out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Return the gradients of x, gate and share."""
         x, gate, share = ctx.saved_tensors
-        clips = _by_clip(x, ctx.num_segments)
-        grad = _shuffled(grad_out, ctx.num_segments)
-        buffer = torch.empty_like(x)
-        scratch = _by_clip(buffer, ctx.num_segments)
+        stayed = _unshuffle(grad_out)
+        product = x * stayed
+        grad_gate = -_row_times(1 - share, product)
+        grad_share = -_row_times(1 - gate, product.transpose(2, 3))
 
-        # The part that stays: d out / d x = (1 - share) * (1 - gate).
-        torch.mul(clips, grad, out=scratch)
-        grad_gate = -_row_times(1 - share, buffer)
-        grad_share = -_row_times(1 - gate, buffer.transpose(2, 3))
+        # What moved is indexed by the frame that it came from.
+        moved = _to_source(stayed, ctx.num_segments)
+        share_moved = _to_source(share, ctx.num_segments)
+        torch.mul(x, moved, out=product)
+        grad_gate += _row_times(share_moved, product)
+        grad_share += _to_target(_row_times(gate, product.transpose(2, 3)), ctx.num_segments)
 
-        # The part that moves, indexed by the frame that it comes from.
-        scratch[:, 0, 0] = 0
-        scratch[:, -1, 1] = 0
-        torch.mul(clips[:, 1:, 0], grad[:, :-1, 0], out=scratch[:, 1:, 0])
-        torch.mul(clips[:, :-1, 1], grad[:, 1:, 1], out=scratch[:, :-1, 1])
-        grad_gate += _row_times(_at_source(share, ctx.num_segments), buffer)
-        moved = _row_times(gate, buffer.transpose(2, 3))
-        grad_share += _at_target(moved, ctx.num_segments)
-
-        weight = _by_clip(share[..., None], ctx.num_segments)
-        torch.mul(grad[:, :-1, 0], weight[:, :-1, 0], out=scratch[:, 1:, 0])
-        torch.mul(grad[:, 1:, 1], weight[:, 1:, 1], out=scratch[:, :-1, 1])
-        buffer *= gate[:, :, None]
-        grad_x = torch.empty_like(x)
-        torch.mul(grad, 1 - weight, out=_by_clip(grad_x, ctx.num_segments))
-        grad_x *= 1 - gate[:, :, None]
-        grad_x += buffer
-        return grad_x, grad_gate, grad_share, None
+        stayed *= (1 - share)[..., None]
+        stayed *= (1 - gate)[:, :, None]
+        moved *= share_moved[..., None]
+        moved *= gate[:, :, None]
+        return stayed.add_(moved), grad_gate, grad_share, None
 
 
 def _row_times(row: Tensor, matrix: Tensor) -> Tensor:
@@ -207,28 +201,40 @@ def _row_times(row: Tensor, matrix: Tensor) -> Tensor:
     return (row[..., None, :] @ matrix).squeeze(-2)
 
 
-def _by_clip(x: Tensor, num_segments: int) -> Tensor:
-    """View (N, 2, K, P) as (B, T, 2, 2, K/2, P): clip, segment, group, half of the group."""
-    return x.unflatten(2, (2, -1)).unflatten(0, (-1, num_segments))
+def _shuffle(x: Tensor) -> Tensor:
+    """Interleave the halves of each group of (N, 2, K, P): channel j of half i goes to 2j + i."""
+    out = torch.empty_like(x)
+    out.unflatten(2, (-1, 2)).transpose(2, 3).copy_(x.unflatten(2, (2, -1)))
+    return out
 
 
-def _shuffled(x: Tensor, num_segments: int) -> Tensor:
-    """View a shuffled (N, 2, K, P) in the order of `_by_clip`: channel 2j + i is [i, j]."""
-    return x.unflatten(2, (-1, 2)).transpose(2, 3).unflatten(0, (-1, num_segments))
+def _unshuffle(x: Tensor) -> Tensor:
+    """Undo `_shuffle`; always a new tensor."""
+    out = torch.empty_like(x)
+    out.unflatten(2, (2, -1)).copy_(x.unflatten(2, (-1, 2)).transpose(2, 3))
+    return out
 
 
-def _at_target(values: Tensor, num_segments: int) -> Tensor:
-    """Move (N, 2, ...) with the shift: the first group one segment back, the second forth."""
+def _shift(values: Tensor, num_segments: int, back: int) -> Tensor:
+    """Move group `back` of (N, 2, ...) one segment back and the other forth, filling with 0."""
+    forth = 1 - back
     clips = values.unflatten(0, (-1, num_segments))
-    moved = torch.zeros_like(clips)
-    moved[:, :-1, 0] = clips[:, 1:, 0]
-    moved[:, 1:, 1] = clips[:, :-1, 1]
+    moved = torch.empty_like(clips)
+    moved[:, :-1, back] = clips[:, 1:, back]
+    moved[:, -1, back] = 0
+    moved[:, 1:, forth] = clips[:, :-1, forth]
+    moved[:, 0, forth] = 0
     return moved.flatten(0, 1)
 
 
-def _at_source(values: Tensor, num_segments: int) -> Tensor:
-    """Move (N, 2, ...) against the shift: what a segment meets where it goes, 0 past the end."""
-    return _at_target(values.flip(1), num_segments).flip(1)
+def _to_target(values: Tensor, num_segments: int) -> Tensor:
+    """Take values of each frame to where its gated channels go."""
+    return _shift(values, num_segments, back=0)
+
+
+def _to_source(values: Tensor, num_segments: int) -> Tensor:
+    """Take values of each frame to where its shifted channels came from."""
+    return _shift(values, num_segments, back=1)
 
 
 def _sum_shifted(taps: Tensor, tap_dim: int, dim: int) -> Tensor:

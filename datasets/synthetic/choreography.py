@@ -103,6 +103,7 @@ class Outcome:
     brake_from: float  # seconds
     curve_factor: float  # share of the exit curve that is followed
     drift: float  # radians of unwanted turn on the ice
+    spray_at: float  # seconds: when ice flies a second time, from a scraping blade or a hip
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
@@ -111,9 +112,14 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
+def draw_num_frames(rng: np.random.Generator) -> int:
+    """Draw a clip's length; the first draw of a jump, so it is known without the rest."""
+    return int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
+
+
 def plan_jump(rng: np.random.Generator) -> Jump:
     """Draw approach, take-off and flight."""
-    num_frames = int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
+    num_frames = draw_num_frames(rng)
     apex = rng.uniform(0.28, 0.62)
     landing = num_frames / FPS - rng.uniform(1.15, 1.6)
     takeoff = landing - 2 * math.sqrt(2 * apex / GRAVITY)
@@ -184,6 +190,7 @@ def _plan_landing(jump: Jump, rng: np.random.Generator) -> Outcome:
         brake_from=down,
         curve_factor=1.0,
         drift=0.0,
+        spray_at=down + rng.uniform(0.3, 0.65),
     )
 
 
@@ -208,6 +215,7 @@ def _plan_fall(jump: Jump, rng: np.random.Generator) -> Outcome:
         brake_from=hit - 0.15,
         curve_factor=rng.uniform(0.2, 0.7),
         drift=rng.uniform(-1.4, 1.4),
+        spray_at=hit,
     )
 
 

@@ -52,7 +52,7 @@ class Camera:
     def plane_to_pixels(
         self, index: int, origin: np.ndarray, across: np.ndarray, along: np.ndarray
     ) -> np.ndarray:
-        """Return the (3, 3) homography at instant `index` of (u, v) -> origin + u across + v along."""
+        """Return (3, 3): (u, v) on the plane origin + u across + v along to pixels."""
         focal, (cx, cy) = self.focal[index], self.centre
         intrinsic = np.array([[focal, 0.0, cx], [0.0, focal, cy], [0.0, 0.0, 1.0]])
         plane = np.stack([across, along, origin - self.position], axis=-1)
@@ -99,7 +99,7 @@ def plan_scene(
     distance = np.linalg.norm(towards, axis=1)
 
     shake = np.cumsum(rng.normal(0, 1, (len(times), 2)), axis=0)
-    shake = _smooth(shake, times) * 0.004 * np.sqrt((times[1] - times[0]))
+    shake = _smooth(shake, times) * 0.004 * np.sqrt(times[1] - times[0])
     yaw = np.arctan2(towards[:, 0], -towards[:, 2]) + shake[:, 0]
     pitch = np.arctan2(towards[:, 1], np.hypot(towards[:, 0], towards[:, 2])) + shake[:, 1]
     zoom = 1 + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, len(times))

@@ -118,7 +118,7 @@ def draw_wall(rng: np.random.Generator, detail: int) -> np.ndarray:
     wall = np.empty((height, width, 3), np.uint8)
     _draw_crowd(wall[: height - boards], rng, scale)
     _draw_boards(wall[height - boards :], rng, scale)
-    wall = cv2.GaussianBlur(wall, (0, 0), 0.02 * scale)  # the skater is in focus, not the boards
+    wall[:] = cv2.GaussianBlur(wall, (0, 0), 0.02 * scale)  # the skater is in focus, not this
 
     depth = int(_REFLECTION * scale)
     mirrored = cv2.GaussianBlur(wall[::-1][:depth], (0, 0), 0.05 * scale)
@@ -151,7 +151,7 @@ def _draw_crowd(stand: np.ndarray, rng: np.random.Generator, scale: int) -> None
 def _draw_spectator(
     stand: np.ndarray, at: tuple[float, float], scale: int, light: float, rng: np.random.Generator
 ) -> None:
-    grey, tint = rng.uniform(40, 190), rng.uniform(0.75, 1.25, 3)
+    grey, tint = rng.uniform(40, 190), rng.uniform(0.86, 1.14, 3)
     clothes = tuple(np.clip(grey * tint * light, 0, 255))
     skin = tuple(np.array([214.0, 172.0, 148.0]) * rng.uniform(0.45, 1.0) * light)
     x, y = int(at[0]), int(at[1] + rng.uniform(0.0, 0.08) * scale)
@@ -194,7 +194,7 @@ def _draw_advert(panel: np.ndarray, rng: np.random.Generator, scale: int) -> Non
 def muted_colour(
     rng: np.random.Generator,
     value: tuple[float, float],
-    saturation: tuple[float, float] = (0.15, 0.6),
+    saturation: tuple[float, float] = (0.1, 0.5),
 ) -> Colour:
     """Draw an RGB colour (0-255) of any hue, never a garish one."""
     hue, grey = rng.uniform(0, 6), rng.uniform(*value)

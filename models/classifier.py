@@ -1,0 +1,57 @@
+"""Encode the segments of a clip, classify each, average: every model of the project is this."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ops.batch import Batch
+from ops.consensus import average
+
+
+class Encoder(Protocol):
+    """What `ClipClassifier` needs of an encoder (an `nn.Module`)."""
+
+    feature_dim: int
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (B, T, D), D the `feature_dim`."""
+
+    def segment_mask(self, batch: Batch) -> Tensor | None:
+        """Return (B, T) bool, the segments that count; None when all do."""
+
+
+class Head(nn.Module):
+    """Dropout and the linear classifier of a segment."""
+
+    def __init__(self, feature_dim: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(feature_dim, num_classes)
+        # As in TSN: the first logits are near 0, so the first loss is log(K).
+        nn.init.normal_(self.linear.weight, std=0.001)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (..., D) to (..., K)."""
+        return self.linear(self.dropout(features))
+
+
+class ClipClassifier(nn.Module):
+    """Encode segments, classify each, average over the clip."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = Head(int(encoder.feature_dim), num_classes, dropout)
+
+    @property
+    def num_classes(self) -> int:
+        """Return K."""
+        return self.head.linear.out_features
+
+    def forward(self, batch: Batch | Mapping[str, Any]) -> Tensor:
+        """Return (B, K) logits; for a batch with V views per clip, (B*V, K)."""
+        batch = Batch.of(batch)
+        logits = self.head(self.encoder(batch))  # (B, T, K)
+        return average(logits, self.encoder.segment_mask(batch))

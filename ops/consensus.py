@@ -1,0 +1,28 @@
+"""How the logits of segments become those of a clip."""
+
+import torch
+from torch import Tensor
+
+
+def average(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Average the segments of each clip.
+
+    Args:
+        logits: (B, T, K).
+        mask: (B, T) bool, the segments that count; None counts all. A clip with no segment that
+            counts gets the plain mean: a guess from nothing, but a finite one.
+
+    Returns:
+        (B, K).
+
+    Source: segmental consensus, Wang et al. 2016, arXiv:1608.00859, section 3.1.
+    """
+    if mask is None:
+        return logits.mean(dim=1)
+    if mask.shape != logits.shape[:2]:
+        raise ValueError(
+            f"the mask is {tuple(mask.shape)}, the segments are {tuple(logits.shape[:2])}: "
+            "give one entry per segment"
+        )
+    counts = (mask | ~mask.any(dim=1, keepdim=True))[..., None]  # (B, T, 1)
+    return torch.where(counts, logits, 0).sum(dim=1) / counts.sum(dim=1)

@@ -1,0 +1,163 @@
+"""Joint layouts, mirroring and normalisation of keypoints."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Normalization = Literal["clip", "frame", "none"]
+
+# Share of the body's extent (head to feet, or arm span) that the torso takes: restores the
+# torso's unit where the torso itself was not seen.
+_TORSO_SHARE = 1 / 3
+# A torso seen end-on has no length; below this share of the extent it is no measure of size.
+_LEAST_TORSO_SHARE = 1 / 10
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonLayout:
+    """Which joint has which index.
+
+    Attributes:
+        name: as in reports.
+        joints: V joint names, in order of the index.
+        edges: pairs of joints that a bone connects.
+        flip_pairs: (left, right) pairs that change places in a mirror.
+        shoulders: left and right; their middle is the torso's upper end.
+        hips: left and right; their middle is the torso's lower end.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    shoulders: tuple[int, int]
+    hips: tuple[int, int]
+
+    def mirror_order(self) -> np.ndarray:
+        """Return (V,) int64: the joint that takes each place in a mirror image."""
+        order = np.arange(len(self.joints))
+        for left, right in self.flip_pairs:
+            order[[left, right]] = right, left
+        return order
+
+
+COCO17 = SkeletonLayout(
+    name="coco17",
+    joints=(
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+    ),
+    # The 19 limbs of the COCO keypoint annotation, Lin et al. 2014, arXiv:1405.0312.
+    edges=(
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 12),
+        (5, 11),
+        (6, 12),
+        (5, 6),
+        (5, 7),
+        (6, 8),
+        (7, 9),
+        (8, 10),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (4, 6),
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    shoulders=(5, 6),
+    hips=(11, 12),
+)
+
+
+def swap_left_right(keypoints: np.ndarray, layout: SkeletonLayout = COCO17) -> np.ndarray:
+    """Exchange left and right joints of (..., V, D) keypoints, as a mirror does."""
+    return keypoints[..., layout.mirror_order(), :]
+
+
+def normalize_keypoints(
+    keypoints: np.ndarray, mode: Normalization, layout: SkeletonLayout = COCO17
+) -> np.ndarray:
+    """Put keypoints into the frame of reference of the main person's body.
+
+    The origin is the middle of the hips and the unit the torso, mid-hip to mid-shoulder. Mode
+    "clip" takes the median of both over all frames, which keeps the path of the body through the
+    clip (a fall moves down); mode "frame" takes each frame's own, which removes it. Where the hips
+    were not seen the middle of all seen joints stands in, where the torso was not seen a third
+    of the body's extent.
+
+    Args:
+        keypoints: (N, M, V, 3) x, y in pixels and confidence; person 0 is the main one; a joint
+            with confidence 0 is undetected.
+        mode: "clip", "frame", or "none": unchanged.
+        layout: names hips and shoulders.
+
+    Returns:
+        (N, M, V, 3) float32, undetected joints exactly (0, 0, 0).
+    """
+    if mode == "none":
+        return keypoints.astype(np.float32)
+    person = keypoints[:, 0].astype(np.float64)
+    settle = _median_of_clip if mode == "clip" else np.asarray
+    hips, middle = (settle(points) for points in _places(person, layout))
+    torso, body = (settle(length) for length in _lengths(person, layout))
+    origin = np.where(np.isnan(hips), middle, hips)
+    unit = np.where(np.isnan(torso), body, torso)
+
+    placed = (keypoints[..., :2] - origin[:, None, None]) / np.where(unit > 0, unit, 1.0)[
+        :, None, None
+    ]
+    seen = keypoints[..., 2:] > 0
+    return np.where(seen, np.concatenate((placed, keypoints[..., 2:]), axis=-1), 0.0).astype(
+        np.float32
+    )
+
+
+def _places(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle of the hips and of all joints, each (N, 2), NaN where unseen."""
+    return _middle(person[:, layout.hips]), _middle(person)
+
+
+def _lengths(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Return the torso's length and its guess from the body's extent, each (N, 1)."""
+    span = _middle(person[:, layout.shoulders]) - _middle(person[:, layout.hips])
+    torso = np.linalg.norm(span, axis=-1, keepdims=True)
+    seen = np.where(person[..., 2:] > 0, person[..., :2], np.nan)
+    box = np.fmax.reduce(seen, axis=1) - np.fmin.reduce(seen, axis=1)
+    extent = box.max(axis=-1, keepdims=True)
+    return np.where(torso > _LEAST_TORSO_SHARE * extent, torso, np.nan), _TORSO_SHARE * extent
+
+
+def _middle(joints: np.ndarray) -> np.ndarray:
+    """Return the mean (N, 2) of the detected ones among (N, J, 3) joints, NaN if there is none."""
+    seen = joints[..., 2:] > 0
+    count = seen.sum(axis=1)
+    total = (joints[..., :2] * seen).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _median_of_clip(values: np.ndarray) -> np.ndarray:
+    """Return the median (1, D) of the rows of (N, D) that are measured, NaN if none is."""
+    measured = values[~np.isnan(values).any(axis=1)]
+    return np.median(measured, axis=0, keepdims=True) if len(measured) else values[:1]

@@ -1,0 +1,334 @@
+"""Whole runs on a tiny data set: train, stop, resume, test, in every mode."""
+
+import json
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import main
+import main_only_pose
+import session
+import test_models as test_script
+from errors import InputError
+from machine import Interrupted, StopRequest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = shlex.split(
+    "--arch resnet18 --width 8 --gsf --input_size 32 --num_segments 4 --pretrained none"
+)
+MODES = {
+    "rgb": (main, SMALL),
+    "early": (main, [*SMALL, "--early_fusion_poses"]),
+    "late_attention": (main, [*SMALL, "--late_fusion_poses_attention"]),
+    "late_fast": (main, [*SMALL, "--late_fusion_poses_fast"]),
+    "late": (main, [*SMALL, "--late_fusion_poses"]),
+    "pose": (main_only_pose, ["--num_segments", "4"]),
+}
+CLIPS = {"train": 7, "val": 3, "test": 5}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """FR-FS-shaped: 15 clips of 9 to 12 frames, a square that rises (1) or falls (0)."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    root = folder / "FRFS"
+    (root / "poses").mkdir(parents=True)
+    for split, count in CLIPS.items():
+        lines = []
+        for number in range(count):
+            name, length, label = f"{split}_{number}", int(rng.integers(9, 13)), number % 2
+            write_clip(root, name, length, label, rng)
+            lines.append(f"{name} {length} {label}\n")
+        (root / f"{split}_videofolder.txt").write_text("".join(lines))
+    return folder
+
+
+def write_clip(root, name, length, label, rng):
+    (root / "frames" / name).mkdir(parents=True)
+    keypoints = np.ones((length, 1, 17, 3), np.float32)
+    for t in range(length):
+        y = 10 + (length - t if label else t) * 2
+        frame = rng.integers(0, 60, (48, 64, 3), np.uint8)
+        frame[y : y + 8, 28:36] = 255
+        cv2.imwrite(str(root / "frames" / name / f"{t + 1:05d}.jpg"), frame)
+        keypoints[t, 0, :, 0] = 32 + rng.normal(0, 3, 17)
+        keypoints[t, 0, :, 1] = y + rng.normal(0, 3, 17)
+    np.savez(root / "poses" / f"{name}.npz", keypoints=keypoints, height=48, width=64)
+
+
+def command(mode, data, out, *more):
+    _, options = MODES[mode]
+    paths = ["--dataset", "FRFS", "--dataset_path", str(data), "--experiment_path", str(out)]
+    recipe = shlex.split("--batch-size 2 --epochs 2 --warmup 1 --workers 0 --dropout 0.5 --lr 0.05")
+    return [*options, *paths, *recipe, *more]
+
+
+def train(mode, data, out, *more):
+    script, _ = MODES[mode]
+    return script.main(command(mode, data, out, *more))
+
+
+def run_of(out):
+    (folder,) = out.glob("experiments/FRFS/*/*_run")
+    return folder
+
+
+def weights_of(folder):
+    return torch.load(folder / "last.pth.tar", weights_only=True)
+
+
+def numbers_of(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in lines]
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+class StopAt(StopRequest):
+    """A signal that comes at the n-th poll of a session."""
+
+    left = 0
+
+    def poll(self):
+        StopAt.left -= 1
+        if StopAt.left == 0:
+            raise Interrupted(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("mode", ["rgb", "early", "late_attention", "pose"])
+def test_interrupted_and_resumed_equals_uninterrupted(mode, data, tmp_path, monkeypatch):
+    """Bit for bit: weights, optimiser, totals, metrics; three random steps, one of them twice."""
+    train(mode, data, tmp_path / "straight")
+    straight = run_of(tmp_path / "straight")
+    rng = random.Random(mode)
+    monkeypatch.setattr(session, "StopRequest", StopAt)
+    for number, polls in enumerate([[rng.randint(1, 10)], [rng.randint(2, 4), rng.randint(2, 4)]]):
+        out = tmp_path / f"paused{number}"
+        for left in polls:
+            StopAt.left = left
+            with pytest.raises(SystemExit) as stop:
+                train(mode, data, out, "--resume", "auto")
+            assert stop.value.code == 143
+        StopAt.left = -1
+        train(mode, data, out, "--resume", "auto", "--workers", "1")
+        paused = run_of(out)
+        for part in ("model", "optimizer", "best", "best_epoch", "epoch", "step"):
+            assert same(weights_of(straight)[part], weights_of(paused)[part]), part
+        assert numbers_of(straight) == numbers_of(paused)
+
+
+def test_seeds_decide(data, tmp_path):
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        train("early", data, tmp_path / name, "--seed", seed)
+    a, b, c = (weights_of(run_of(tmp_path / name))["model"] for name in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_trains_and_is_tested_with_clips_and_crops(mode, data, tmp_path, capsys):
+    best = train(mode, data, tmp_path)
+    assert 0 <= best <= 1
+    folder = run_of(tmp_path)
+    assert {p.name for p in folder.iterdir()} >= {
+        "args.json", "environment.json", "metrics.jsonl", "last.pth.tar", "best.pth.tar",
+    }  # fmt: skip
+    options = ["--num_clips", "3", "--test_crops", "10", "--batch-size", "2", "--save_scores"]
+    weights = ["--weights", str(folder / "best.pth.tar"), "--workers", "0"]
+    metrics = test_script.main([*weights, *options])
+    assert metrics.total == CLIPS["test"]
+    report = json.loads((folder / "test_report.json").read_text())
+    assert report["correct"] == metrics.correct
+    assert report["options"]["fusion"] == mode.replace("rgb", "none")
+    assert (folder / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    with np.load(folder / "scores_test.npz", allow_pickle=False) as scores:
+        assert scores["scores"].shape == (5, 2)
+        assert scores["clips"].tolist() == [f"test_{n}" for n in range(5)]
+    assert "95 % interval" in capsys.readouterr().out
+
+
+def test_scores_do_not_depend_on_the_batch_size(data, tmp_path):
+    train("early", data, tmp_path)
+    weights = ["--weights", str(run_of(tmp_path) / "best.pth.tar"), "--workers", "0"]
+    found = []
+    for size in ("1", "3"):
+        out = tmp_path / size
+        test_script.main([*weights, "--batch-size", size, "--save_scores", "--output", str(out)])
+        with np.load(out / "scores_test.npz") as saved:
+            found.append(saved["scores"])
+    assert np.allclose(*found, atol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_defect_19_checkpoints_with_and_without_module(prefix, data, tmp_path):
+    train("rgb", data, tmp_path)
+    folder = run_of(tmp_path)
+    model = weights_of(folder)["model"]
+    foreign = tmp_path / "foreign.pth.tar"
+    torch.save({"state_dict": {prefix + k: v for k, v in model.items()}}, foreign)
+    here = ["--dataset", "FRFS", "--dataset_path", str(data), "--workers", "0"]
+    ours = [*SMALL[:-2], *here]
+    last = test_script.main(["--weights", str(folder / "last.pth.tar"), "--workers", "0"])
+    again = test_script.main(["--weights", str(foreign), *ours])
+    assert again == last
+
+
+def test_published_test_line_without_gsf_flags_is_refused(data, tmp_path, capsys):
+    train("early", data, tmp_path)
+    with pytest.raises(SystemExit):
+        test_script.main(
+            ["--weights", str(run_of(tmp_path) / "best.pth.tar"), "--arch", "resnet50"]
+        )
+    assert "holds a network with arch resnet18" in capsys.readouterr().err
+
+
+def test_evaluate_only_writes_nothing(data, tmp_path):
+    train("rgb", data, tmp_path)
+    last = run_of(tmp_path) / "last.pth.tar"
+    before = sorted(tmp_path.rglob("*"))
+    top1 = train("rgb", data, tmp_path, "--evaluate", "--resume", str(last))
+    assert top1 == numbers_of(run_of(tmp_path))[-1]["val/top1"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_finetune_and_feature_extractor(data, tmp_path):
+    train("rgb", data, tmp_path / "first")
+    best = str(run_of(tmp_path / "first") / "best.pth.tar")
+    start = ["--checkpoint_path", best, "--epochs", "1"]
+    train("rgb", data, tmp_path / "tuned", "--finetune", *start)
+    train("rgb", data, tmp_path / "frozen", "--feature_extractor", *start)
+    first = torch.load(best, weights_only=True)["model"]
+    tuned, frozen = (weights_of(run_of(tmp_path / n))["model"] for n in ("tuned", "frozen"))
+    moved = {k for k in first if not torch.equal(first[k], frozen[k])}
+    assert moved
+    assert all(k.startswith("head.") for k in moved)
+    assert sum(not torch.equal(first[k], tuned[k]) for k in first) > len(first) / 2
+
+
+def test_class_weights_amp_accumulation_and_adamw_run(data, tmp_path):
+    train(
+        "early", data, tmp_path, "--class_weights", "balanced", "--with_amp", "--amp_dtype", "bf16",
+        "--iter_size", "3", "--optimizer", "adamw", "--rand_augment", "--mask_background",
+        "--epochs", "1",
+    )  # fmt: skip
+    assert len(numbers_of(run_of(tmp_path))) == 1
+
+
+def test_eval_freq(data, tmp_path):
+    train("pose", data, tmp_path, "--epochs", "5", "--eval-freq", "2")
+    evaluated = [n["epoch"] for n in numbers_of(run_of(tmp_path)) if "val/top1" in n]
+    assert evaluated == [1, 3, 4]
+
+
+def test_resume_with_other_options_is_refused(data, tmp_path):
+    train("pose", data, tmp_path)
+    last = str(run_of(tmp_path) / "last.pth.tar")
+    with pytest.raises(InputError, match="was trained with lr 0.05, this command says 0.01"):
+        train("pose", data, tmp_path, "--resume", last, "--lr", "0.01")
+
+
+def test_auto_resume_starts_anew_when_the_newest_run_is_finished(data, tmp_path):
+    train("pose", data, tmp_path)
+    train("pose", data, tmp_path, "--resume", "auto")
+    assert len(list(tmp_path.glob("experiments/FRFS/*/*_run"))) == 2
+
+
+def start(script, arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_real_signal_saves_and_exits(signum, code, data, tmp_path):
+    process = start(
+        "main.py", command("early", data, tmp_path, "--epochs", "500", "-j", "1"), tmp_path
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 0"):
+            break
+    time.sleep(0.2)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "continue with --resume" in out
+    assert err == ""
+    assert weights_of(run_of(tmp_path))["epoch"] >= 1
+
+
+BAD_LINES = {
+    "no data set folder": (["--dataset", "diving48"], "diving48"),
+    "missing list": (["--train_list", "nowhere.txt"], "nowhere.txt"),
+    "missing resume file": (["--resume", "nowhere.pth.tar"], "nowhere.pth.tar"),
+    "missing checkpoint": (["--finetune", "--checkpoint_path", "no.pth"], "no.pth"),
+    "missing pretrained": (["--pretrained", "no.pth"], "no.pth"),
+    "class names": (["--class_names", "a", "b", "c"], "--class_names"),
+    "several GPUs": (["--gpus", "0", "1"], "--gpus 0 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_user_error_is_one_line_and_leaves_nothing(case, data, tmp_path):
+    options, message = BAD_LINES[case]
+    process = start("main.py", command("early", data, tmp_path, *options), tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_a_worker_is_one_line_too(data, tmp_path):
+    bad = tmp_path / "data"
+    (bad / "FRFS").mkdir(parents=True)
+    for name in ("frames", "poses"):
+        (bad / "FRFS" / name).symlink_to(data / "FRFS" / name)
+    for split in CLIPS:
+        (bad / "FRFS" / f"{split}_videofolder.txt").write_text(
+            (data / "FRFS" / f"{split}_videofolder.txt").read_text()
+        )
+    (bad / "FRFS" / "frames").unlink()
+    subprocess.run(["cp", "-r", data / "FRFS" / "frames", bad / "FRFS" / "frames"], check=True)
+    for frame in (bad / "FRFS" / "frames" / "train_3").iterdir():
+        frame.write_bytes(frame.read_bytes()[:-80])
+    process = start("main.py", command("early", bad, tmp_path / "out", "-j", "1"), tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
+    assert "train_3" in err
+
+
+def test_defect_12_the_test_list_is_kept_apart(data, tmp_path):
+    """Training needs no test list; one that shares a clip with val is refused."""
+    copy = tmp_path / "data" / "FRFS"
+    copy.mkdir(parents=True)
+    for name in ("frames", "poses"):
+        (copy / name).symlink_to(data / "FRFS" / name)
+    for split in ("train", "val"):
+        text = (data / "FRFS" / f"{split}_videofolder.txt").read_text()
+        (copy / f"{split}_videofolder.txt").write_text(text)
+    train("pose", copy.parent, tmp_path / "out", "--epochs", "1")
+    (copy / "test_videofolder.txt").write_text(
+        (copy / "val_videofolder.txt").read_text().splitlines()[0] + "\n"
+    )
+    with pytest.raises(InputError, match="allow_overlap"):
+        train("pose", copy.parent, tmp_path / "out", "--epochs", "1")

@@ -1,0 +1,277 @@
+"""Geometry and colour of a clip: frames and keypoints move together.
+
+Coordinates are continuous: pixel i covers [i, i+1), so an image of width W spans [0, W], its mirror
+is x -> W - x, and a crop resized by a factor s maps x to s (x - left). Frames are (T, H, W, 3) uint8
+RGB; keypoints (..., V, 3) hold x, y in pixels of those frames and a confidence, and an undetected
+joint stays exactly (0, 0, 0) through every change. (torchvision's `tv_tensors.KeyPoints` knows
+neither undetected joints nor left and right, so we do not use it.)
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from ops.skeleton import COCO17, SkeletonLayout, swap_left_right
+
+# Published recipe: the validation crop is 224 of a short side of 256.
+_VAL_SHARE = 224 / 256
+_TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)
+
+# ImageNet, of RGB in [0, 1]: what pretrained backbones expect.
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+HEATMAP_MEAN = 0.1
+HEATMAP_STD = 0.2
+# The published heatmap is stored in 8 bits: below one step its mask is 0.
+_MASK_THRESHOLD = 1 / 255
+
+
+# ---------------------------------------------------------------- geometry
+
+
+@dataclass(frozen=True, slots=True)
+class CropBox:
+    """A rectangle of whole pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One crop, one resize to a square, and perhaps a mirror: all that happens to a view."""
+
+    box: CropBox
+    out_size: int
+    flip: bool = False
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Factors of x and y."""
+        return self.out_size / self.box.width, self.out_size / self.box.height
+
+    def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Turn (T, H, W, 3) uint8 frames into (T, S, S, 3)."""
+        # On channels-last bytes torchvision's antialiased resize took 0.13 ms a frame for
+        # 640x360 -> 224 and cv2's INTER_AREA, equal to within 3 of 255, 0.65.
+        box = self.box
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        size = [self.out_size, self.out_size]
+        video = F.resized_crop(video, box.top, box.left, box.height, box.width, size)
+        if self.flip:
+            video = video.flip(-1)
+        return np.ascontiguousarray(video.permute(0, 2, 3, 1).numpy())
+
+    def apply_to_keypoints(
+        self, keypoints: np.ndarray, layout: SkeletonLayout = COCO17
+    ) -> np.ndarray:
+        """Move (..., V, 3) keypoints with the frames; joints may come to lie outside the crop."""
+        (scale_x, scale_y), box = self.scale, self.box
+        matrix = np.array([[scale_x, 0, -scale_x * box.left], [0, scale_y, -scale_y * box.top]])
+        if not self.flip:
+            return move_keypoints(keypoints, matrix)
+        mirror = np.array([[-1, 0, self.out_size], [0, 1, 0], [0, 0, 1]])
+        moved = move_keypoints(keypoints, mirror[:2] @ np.vstack((matrix, (0, 0, 1))))
+        return swap_left_right(moved, layout)
+
+
+def move_keypoints(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a (2, 3) affine matrix to x, y of (..., V, 3) keypoints; undetected joints stay 0."""
+    moved = keypoints.astype(np.float32)
+    moved[..., :2] = keypoints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    moved[keypoints[..., 2] <= 0] = 0
+    return moved
+
+
+def train_geometry(
+    width: int, height: int, out_size: int, rng: np.random.Generator, may_flip: bool = True
+) -> Geometry:
+    """Draw a multi-scale crop of a frame, and a mirror with probability 1/2.
+
+    Width and height of the crop are the short side times 1, .875, .75 or .66, at most one step of
+    that ladder apart; its place is one of 13: corners, centre, middles of the edges, and the four
+    points halfway between centre and corners.
+
+    Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
+    recipe, which GSF and GSP use.
+    """
+    sides = [int(min(width, height) * scale) or 1 for scale in _TRAIN_SCALES]
+    pairs = [(w, h) for i, w in enumerate(sides) for j, h in enumerate(sides) if abs(i - j) <= 1]
+    # The 13 places are the dark fields of a 5 x 5 chess board.
+    places = [(i, j) for i in range(5) for j in range(5) if (i + j) % 2 == 0]
+    crop_width, crop_height = pairs[rng.integers(len(pairs))]
+    column, row = places[rng.integers(len(places))]
+    left, top = (width - crop_width) * column // 4, (height - crop_height) * row // 4
+    flip = bool(rng.integers(2)) and may_flip
+    return Geometry(CropBox(left, top, crop_width, crop_height), out_size, flip)
+
+
+def eval_geometries(width: int, height: int, out_size: int, crops: int = 1) -> tuple[Geometry, ...]:
+    """Return the crops of one frame for evaluation.
+
+    1: the centre, 7/8 of the short side, as resizing the short side to 256 and cutting out 224.
+    3: squares of the whole short side at the start, middle and end of the long side.
+    5: four corners and the centre, at the size of 1.
+    10: those 5 and their mirror images, also for data sets whose labels tell left from right
+    (a mirrored view then votes for the wrong side: use 5 there).
+    """
+    short = min(width, height)
+    side = short if crops == 3 else max(round(short * _VAL_SHARE), 1)
+    right, bottom = width - side, height - side
+    centre = (right // 2, bottom // 2)
+    corners = ((0, 0), (right, 0), (0, bottom), (right, bottom))
+    places = {
+        1: (centre,),
+        3: ((0, 0), centre, (right, bottom)),
+        5: (*corners, centre),
+        10: (*corners, centre),
+    }
+    if crops not in places:
+        raise ValueError(f"test crops are one of {', '.join(map(str, places))}, got {crops}")
+    views = tuple(Geometry(CropBox(left, top, side, side), out_size) for left, top in places[crops])
+    return (*views, *(replace(view, flip=True) for view in views)) if crops == 10 else views
+
+
+# ---------------------------------------------------------------- RandAugment
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What RandAugment does to a clip of any number of channels: heatmaps are drawn afterwards.
+
+    Attributes:
+        colours: (name, strength) of operations on RGB, in order.
+        matrix: (2, 3) affine map of x, y, measured from the frame's centre in units of its side.
+    """
+
+    colours: tuple[tuple[str, float], ...]
+    matrix: np.ndarray
+
+    def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Change (T, S, S, 3) uint8 frames, all alike; what comes in from outside is grey."""
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        for name, strength in self.colours:
+            video = _COLOURS[name](video, strength)
+        frames = np.ascontiguousarray(video.permute(0, 2, 3, 1).numpy())
+        if np.array_equal(self.matrix, np.eye(2, 3)):
+            return frames
+        size = frames.shape[1]
+        # cv2 counts from the centre of the first pixel, we from its corner.
+        matrix = self._in_pixels(size, origin=0.5)
+        grey = tuple(round(255 * mean) for mean in RGB_MEAN)
+        return np.stack(
+            [cv2.warpAffine(frame, matrix, (size, size), borderValue=grey) for frame in frames]
+        )
+
+    def apply_to_keypoints(self, keypoints: np.ndarray, size: int) -> np.ndarray:
+        """Move (..., V, 3) keypoints of frames of side `size` along; joints may leave the frame."""
+        return move_keypoints(keypoints, self._in_pixels(size, origin=0.0))
+
+    def _in_pixels(self, size: int, origin: float) -> np.ndarray:
+        centre = np.full(2, size / 2 - origin)
+        linear, shift = self.matrix[:, :2], self.matrix[:, 2] * size
+        return np.column_stack((linear, centre + shift - linear @ centre))
+
+
+def draw_augmentation(
+    rng: np.random.Generator, num_ops: int = 2, magnitude: int = 9
+) -> Augmentation:
+    """Draw `num_ops` of RandAugment's 14 operations at strength `magnitude` of 30.
+
+    The affine ones are joined into one map, applied after the colours, so that pixels are
+    interpolated once.
+
+    Source: Cubuk et al. 2019, arXiv:1909.13719; ranges as in torchvision.
+    """
+    level = magnitude / 30
+    colours: list[tuple[str, float]] = []
+    matrix = np.eye(3)
+    names = ("identity", *_AFFINE, *_COLOURS)
+    for name in (names[i] for i in rng.integers(len(names), size=num_ops)):
+        signed = level if rng.integers(2) else -level
+        if name in _AFFINE:
+            matrix = _AFFINE[name](signed) @ matrix
+        elif name in _COLOURS:
+            colours.append((name, signed))
+    return Augmentation(tuple(colours), matrix[:2])
+
+
+def _rotation(level: float) -> np.ndarray:
+    angle = level * math.radians(30)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+
+
+def _offset(row: int, column: int, range_: float) -> Callable[[float], np.ndarray]:
+    """Return a function that puts a strength times its range into one place of the identity."""
+
+    def matrix(level: float) -> np.ndarray:
+        affine = np.eye(3)
+        affine[row, column] = level * range_
+        return affine
+
+    return matrix
+
+
+_AFFINE: dict[str, Callable[[float], np.ndarray]] = {
+    "shear_x": _offset(0, 1, 0.3),
+    "shear_y": _offset(1, 0, 0.3),
+    "translate_x": _offset(0, 2, 150 / 331),
+    "translate_y": _offset(1, 2, 150 / 331),
+    "rotate": _rotation,
+}
+
+# Explicit parameters only: nothing here touches torch's global generator.
+_COLOURS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "brightness": lambda video, level: F.adjust_brightness(video, 1 + 0.9 * level),
+    "color": lambda video, level: F.adjust_saturation(video, 1 + 0.9 * level),
+    "contrast": lambda video, level: F.adjust_contrast(video, 1 + 0.9 * level),
+    "sharpness": lambda video, level: F.adjust_sharpness(video, 1 + 0.9 * level),
+    "posterize": lambda video, level: F.posterize(video, 8 - round(4 * abs(level))),
+    "solarize": lambda video, level: F.solarize(video, 255 * (1 - abs(level))),
+    "autocontrast": lambda video, _: F.autocontrast(video),
+    "equalize": lambda video, _: F.equalize(video),
+}
+
+
+# ---------------------------------------------------------------- to the network
+
+
+def to_network_input(
+    frames: np.ndarray,
+    heatmap: np.ndarray | None = None,
+    *,
+    as_channel: bool = False,
+    mask_background: bool = False,
+) -> Tensor:
+    """Normalise frames, each channel by its own constants, and add the heatmap.
+
+    Args:
+        frames: (T, S, S, 3) uint8 RGB.
+        heatmap: (T, S, S) float32 in [0, 1]; needed by the two options.
+        as_channel: append the heatmap as channel 3.
+        mask_background: black out RGB where the heatmap is 0. The published early fusion does so
+            by accident, by resizing its heatmap as an alpha plane.
+
+    Returns:
+        (T, C, S, S) float32, C = 3 or 4.
+    """
+    video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    mean, std = torch.tensor(RGB_MEAN).view(3, 1, 1), torch.tensor(RGB_STD).view(3, 1, 1)
+    num_frames, _, height, width = video.shape
+    out = torch.empty(num_frames, 4 if as_channel else 3, height, width)
+    rgb = torch.mul(video, 1 / (255 * std), out=out[:, :3])
+    if heatmap is not None and mask_background:
+        rgb *= torch.from_numpy(heatmap > _MASK_THRESHOLD)[:, None]
+    rgb -= mean / std
+    if heatmap is not None and as_channel:
+        out[:, 3] = (torch.from_numpy(heatmap) - HEATMAP_MEAN) / HEATMAP_STD
+    return out
