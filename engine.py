@@ -21,8 +21,6 @@ from machine import StopRequest
 from ops.batch import Batch
 from optim import learning_rate
 
-FORMAT = "gate-shift-pose"
-VERSION = 1
 Progress = Callable[[int, int, float], None]
 
 
@@ -299,7 +297,7 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
     """Write a checkpoint so that `path` is at every moment the old file or the new one, whole."""
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION, **payload}, file)
+        torch.save(dict(payload), file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

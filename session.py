@@ -1,12 +1,17 @@
 """A training session, from options to the best checkpoint: what both training scripts share."""
 
 import argparse
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.utils.data import DataLoader
+
+import opts
+from datasets.clips import ClipDataset
 from datasets.loading import (
     DataSource,
     build_eval_loader,
@@ -14,11 +19,6 @@ from datasets.loading import (
     check_disjoint,
     open_dataset,
 )
-from models.weights import load_checkpoint, load_for_finetune, read_checkpoint
-from torch import nn
-from torch.utils.data import DataLoader
-
-import opts
 from engine import (
     EpochResult,
     Scores,
@@ -32,6 +32,15 @@ from engine import (
 from errors import InputError
 from machine import Interrupted, StopRequest, choose_amp_dtype, choose_device, prepare_cpu
 from models import build_model
+from models.classifier import ClipClassifier
+from models.estimators import UltralyticsPose
+from models.weights import (
+    FORMAT,
+    FORMAT_VERSION,
+    load_checkpoint,
+    load_for_finetune,
+    read_checkpoint,
+)
 from optim import balanced_class_weights, build_optimizer
 from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say
 
@@ -96,13 +105,28 @@ def train(args: argparse.Namespace) -> float:
 # ---------------------------------------------------------------- building
 
 
+def open_data(args: argparse.Namespace) -> DataSource:
+    """Open the data set, making the built-in one if need be; refuse lists that share clips."""
+    with StepLine("making the built-in data set", every=100) as line:
+        source = open_dataset(args, progress=lambda done, total: line(done, total, math.nan))
+    check_disjoint(source, args)
+    return source
+
+
+def build_estimator(args: argparse.Namespace, device: torch.device) -> UltralyticsPose | None:
+    """Build the pose estimator of `--pose_backend`, if it is given."""
+    return UltralyticsPose(args.pose_backend, device=str(device)) if args.pose_backend else None
+
+
 def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     """Build loaders, model and optimiser; `fresh` models take their initial weights."""
     device = choose_device(args.device, args.gpus)
-    source = open_dataset(args)
-    check_disjoint(source, args)
-    train_clips = build_train_loader(args, source)
-    val_clips = build_eval_loader(args, source, "val", batch_size=args.batch_size)
+    source = open_data(args)
+    estimate = build_estimator(args, device)
+    train_clips = build_train_loader(args, source, estimate)
+    val_clips = build_eval_loader(
+        args, source, "val", batch_size=args.batch_size, estimate=estimate
+    )
     torch.manual_seed(args.seed)
     model = _initial_model(args, source, fresh=fresh).to(device)
     amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
@@ -124,14 +148,19 @@ def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     return session
 
 
-def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> nn.Module:
+def clips_of(loader: DataLoader) -> ClipDataset:
+    """Return the clips of a loader that `datasets.loading` built."""
+    return cast(ClipDataset, loader.dataset)
+
+
+def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> ClipClassifier:
     """Build the model; weights that a checkpoint will replace are not looked for."""
     start = args.finetune or args.feature_extractor
     if start or not fresh:
         args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
     model = build_model(args, len(source.classes))
     if start and fresh:
-        say(load_for_finetune(model, args.checkpoint_path).text())
+        say(str(load_for_finetune(model, args.checkpoint_path)))
     if args.feature_extractor:
         model.freeze_encoder()
     return model
@@ -142,7 +171,7 @@ def _class_weights(
 ) -> torch.Tensor | None:
     if args.class_weights == "none":
         return None
-    return balanced_class_weights(clips.dataset.labels, len(source.classes))
+    return balanced_class_weights(clips_of(clips).labels, len(source.classes))
 
 
 def _introduce(session: Session) -> None:
@@ -156,9 +185,10 @@ def _introduce(session: Session) -> None:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
     if args.fusion == "late" and args.pose_backend is None:
         say("note: --late_fusion_poses without --pose_backend reads keypoint files, as _fast does")
+    train, val = (len(clips_of(loader)) for loader in (session.train_clips, session.val_clips))
     say(
-        f"{args.dataset}: {len(session.train_clips.dataset)} training and "
-        f"{len(session.val_clips.dataset)} validation clips, {len(session.source.classes)} classes"
+        f"{args.dataset}: {train} training and {val} validation clips, "
+        f"{len(session.source.classes)} classes"
     )
     say(f"model: {network}, {parameters:,} parameters, on {session.device}")
     say(
@@ -240,7 +270,7 @@ def _epoch_line(epoch: int, trained: EpochResult, values: dict[str, float]) -> s
 
 
 def _evaluate_only(session: Session, path: Path) -> float:
-    say(load_checkpoint(session.state.model, path).text())
+    say(str(load_checkpoint(session.state.model, path)))
     metrics = _validate(session)
     say(metrics_text(metrics, session.source.classes))
     return metrics.accuracy
@@ -255,11 +285,14 @@ def _runs_folder(args: argparse.Namespace) -> Path:
 
 
 def _save(session: Session, path: Path) -> None:
+    place = session.args.dataset_path and session.args.dataset_path.resolve()
     save_checkpoint(
         path,
         {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
             **session.state.pack(),
-            "args": plain(vars(session.args)),
+            "args": plain({**vars(session.args), "dataset_path": place}),
             "classes": list(session.source.classes),
         },
     )

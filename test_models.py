@@ -7,14 +7,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.loading import build_eval_loader, check_disjoint, open_dataset
-from models.weights import load_checkpoint, read_checkpoint
-
 import opts
+import session
+from datasets.loading import build_eval_loader
 from engine import evaluate
 from errors import InputError, run_script
 from machine import StopRequest, choose_device, prepare_cpu
 from models import build_model
+from models.weights import checkpoint_options, load_checkpoint
 from reports import (
     Metrics,
     StepLine,
@@ -31,11 +31,10 @@ from reports import (
 def main(argv: Sequence[str] | None = None) -> Metrics:
     """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
     given = opts.parse_test_args(argv)
-    args = opts.adopt_options(given, stored_options(given.weights))
+    args = opts.adopt_options(given, checkpoint_options(given.weights))
     prepare_cpu()
     device = choose_device(args.device, args.gpus)
-    source = open_dataset(args)
-    check_disjoint(source, args)
+    source = session.open_data(args)
     clips = build_eval_loader(
         args,
         source,
@@ -43,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
         num_clips=args.num_clips,
         test_crops=args.test_crops,
         batch_size=args.batch_size,
+        estimate=session.build_estimator(args, device),
     )
     model = build_model(args, len(source.classes)).to(device)
-    say(load_checkpoint(model, args.weights).text())
+    say(str(load_checkpoint(model, args.weights)))
     output = make_folder(args.output or args.weights.parent)
 
     with StopRequest() as stop, StepLine(args.split, every=20) as line:
@@ -67,11 +67,6 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
         save_scores(path, scores.clips, scores.labels, scores.scores, source.classes)
         say(f"wrote {path}")
     return metrics
-
-
-def stored_options(path: Path) -> dict[str, object]:
-    """Return the options in a checkpoint; empty for one that is not ours."""
-    return read_checkpoint(path).get("args", {})
 
 
 def make_folder(path: Path) -> Path:

@@ -1,10 +1,10 @@
 """Geometry and colour of a clip: frames and keypoints move together.
 
-Coordinates are continuous: pixel i covers [i, i+1), so an image of width W spans [0, W], its mirror
-is x -> W - x, and a crop resized by a factor s maps x to s (x - left). Frames are (T, H, W, 3) uint8
-RGB; keypoints (..., V, 3) hold x, y in pixels of those frames and a confidence, and an undetected
-joint stays exactly (0, 0, 0) through every change. (torchvision's `tv_tensors.KeyPoints` knows
-neither undetected joints nor left and right, so we do not use it.)
+Coordinates are continuous: pixel i covers [i, i+1), so an image of width W spans [0, W], its
+mirror is x -> W - x, and a crop resized by a factor s maps x to s (x - left). Frames are
+(T, H, W, 3) uint8 RGB; keypoints (..., V, 3) hold x, y in pixels of those frames and a confidence,
+and an undetected joint stays exactly (0, 0, 0) through every change. (torchvision's
+`tv_tensors.KeyPoints` knows neither undetected joints nor left and right, so we do not use it.)
 """
 
 import math
@@ -26,7 +26,9 @@ _TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)
 # ImageNet, of RGB in [0, 1]: what pretrained backbones expect.
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-HEATMAP_MEAN = 0.1
+# Of one person's heatmap in [0, 1]. Over all pixels of a crop the mean and deviation were .07 and
+# .21 on 26 real videos (GMDCSA-24), .06 and .19 on the built-in data set.
+HEATMAP_MEAN = 0.06
 HEATMAP_STD = 0.2
 # The published heatmap is stored in 8 bits: below one step its mask is 0.
 _MASK_THRESHOLD = 1 / 255

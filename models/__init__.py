@@ -3,10 +3,8 @@
 from argparse import Namespace
 from collections.abc import Callable
 
-from torch import nn
-
 from errors import InputError
-from models.classifier import ClipClassifier
+from models.classifier import ClipClassifier, Encoder
 from models.fusion import NUM_HEADS, LateFusion, RGBEncoder
 from models.pose_encoders import POSE_ENCODERS, PoseEncoder
 from models.resnet_gsf import build_resnet
@@ -52,7 +50,7 @@ def late_fusion_attention(args: Namespace) -> LateFusion:
     return LateFusion(rgb, pose, attention, args.dropout)
 
 
-ENCODERS: dict[str, Callable[[Namespace], nn.Module]] = {
+ENCODERS: dict[str, Callable[[Namespace], Encoder]] = {
     "none": rgb_stream,
     "early": rgb_stream,
     "late": late_fusion,

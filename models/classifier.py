@@ -1,7 +1,7 @@
 """Encode the segments of a clip, classify each, average: every model of the project is this."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -9,16 +9,22 @@ from ops.batch import Batch
 from ops.consensus import average
 
 
-class Encoder(Protocol):
-    """What `ClipClassifier` needs of an encoder (an `nn.Module`)."""
+class Encoder(nn.Module):
+    """Maps a batch to (B, T, D); every row of the table in `models` is one.
+
+    Attributes:
+        feature_dim: D.
+    """
 
     feature_dim: int
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return (B, T, D), D the `feature_dim`."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, T, D)."""
+        raise NotImplementedError
 
-    def segment_mask(self, batch: Batch) -> Tensor | None:
-        """Return (B, T) bool, the segments that count; None when all do."""
+    def segment_mask(self, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Return (B, T) bool, the segments that the average counts; None when all do."""
+        return None
 
 
 class Head(nn.Module):
@@ -40,10 +46,11 @@ class Head(nn.Module):
 class ClipClassifier(nn.Module):
     """Encode segments, classify each, average over the clip."""
 
-    def __init__(self, encoder: nn.Module, num_classes: int, dropout: float) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = Head(int(encoder.feature_dim), num_classes, dropout)
+        self._is_frozen = False
+        self.encoder: Encoder = encoder
+        self.head = Head(encoder.feature_dim, num_classes, dropout)
 
     @property
     def num_classes(self) -> int:
@@ -55,3 +62,16 @@ class ClipClassifier(nn.Module):
         batch = Batch.of(batch)
         logits = self.head(self.encoder(batch))  # (B, T, K)
         return average(logits, self.encoder.segment_mask(batch))
+
+    def freeze_encoder(self) -> None:
+        """Train the head alone from here on; running statistics of the encoder stay too."""
+        self.encoder.requires_grad_(False)
+        self._is_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self._is_frozen:
+            self.encoder.eval()
+        return self

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import InputError
+from models.classifier import Encoder
 from models.pose_encoders import PoseEncoder
 from models.resnet_gsf import Backbone
 from ops.attention import SegmentAttention
@@ -17,7 +18,7 @@ from ops.batch import Batch
 NUM_HEADS = 4
 
 
-class RGBEncoder(nn.Module):
+class RGBEncoder(Encoder):
     """The backbone on every frame; segments mix where it has GSF."""
 
     def __init__(self, backbone: Backbone) -> None:
@@ -29,10 +30,6 @@ class RGBEncoder(nn.Module):
         """Return (B, T, D)."""
         frames = self._check(batch.frames)
         return self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-
-    def segment_mask(self, batch: Batch) -> None:  # noqa: ARG002
-        """Return None: every segment counts."""
-        return
 
     def _check(self, frames: Tensor | None) -> Tensor:
         channels, segments = self.backbone.in_channels, self.backbone.num_segments
@@ -53,15 +50,14 @@ class RGBEncoder(nn.Module):
         return frames
 
 
-class LateFusion(nn.Module):
-    """RGB and pose features of each segment, concatenated, optionally attended, refined.
+class LateFusion(Encoder):
+    """RGB and pose features of each segment: unit length, concatenated, attended, refined.
 
     Args:
         rgb: the RGB stream, D features.
         pose: the pose stream, 128 features. Where nobody was detected they are replaced by zeros.
-        attention: over E = D + 128 features of the segments, after each stream is scaled to unit
-            length; segments without a detected person cannot be attended to. None is the fast
-            variant: no attention, no scaling.
+        attention: over the E = D + 128 features of the segments; segments without a detected
+            person cannot be attended to. None leaves it out (the fast variant).
         dropout: in the refinement.
     """
 
@@ -86,8 +82,7 @@ class LateFusion(nn.Module):
             nn.Linear(dim // 2, dim // 4),
             nn.BatchNorm1d(dim // 4),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        )
+        )  # the dropout of the classifier follows
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, T, E // 4)."""
@@ -100,13 +95,7 @@ class LateFusion(nn.Module):
                 f"{tuple(pose.shape[:2])}: give one set of keypoints per frame"
             )
         pose = torch.where(detected[..., None], pose, 0)
-        if self.attention is None:
-            mixed = torch.cat([rgb, pose], dim=2)  # (B, T, E)
-        else:
-            mixed = torch.cat([F.normalize(rgb, dim=2), F.normalize(pose, dim=2)], dim=2)
+        mixed = torch.cat([F.normalize(rgb, dim=2), F.normalize(pose, dim=2)], dim=2)  # (B, T, E)
+        if self.attention is not None:
             mixed = self.attention(mixed, missing=~detected)
         return self.refinement(mixed.flatten(0, 1)).unflatten(0, mixed.shape[:2])
-
-    def segment_mask(self, batch: Batch) -> None:  # noqa: ARG002
-        """Return None: a segment without a pose still has its frame."""
-        return

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
+from models.classifier import Encoder
 from ops.batch import Batch
 from ops.graph import normalized_adjacency
 from ops.skeleton import COCO17
@@ -44,7 +45,7 @@ def first_person(batch: Batch) -> tuple[Tensor, Tensor]:
     return torch.where(seen[..., None], person[..., :2], 0), seen
 
 
-class PoseEncoder(nn.Module):
+class PoseEncoder(Encoder):
     """Base of the encoders below: they differ in `encode` alone."""
 
     feature_dim = FEATURE_DIM

@@ -106,11 +106,10 @@ def gated_channels(channels: int, gsf_ch_ratio: int) -> int:
     if 0 < count <= channels and count % 4 == 0:
         return count
     valid = [r for r in range(1, 101) if (f := channels * r // 100) and f % 4 == 0]
-    way_out = (
-        f"use --gsf_ch_ratio {min(valid, key=lambda r: abs(r - gsf_ch_ratio))}"
-        if valid
-        else "use a wider backbone"
-    )
+    # Shares without rounding first: they also fit the later stages, with 2, 4, 8 times as many.
+    valid = [r for r in valid if channels * r % 400 == 0] or valid
+    nearest = min(valid, key=lambda r: abs(r - gsf_ch_ratio), default=None)
+    way_out = "use a wider backbone" if nearest is None else f"use --gsf_ch_ratio {nearest}"
     raise InputError(
         f"--gsf_ch_ratio {gsf_ch_ratio} of {channels} channels is {count} channels, GSF needs a "
         f"positive multiple of 4: {way_out}"

@@ -163,7 +163,7 @@ def _foot_direction(shin: np.ndarray) -> np.ndarray:
     the vertical, as a skater's free leg does.
     """
     ahead = unit(np.cross(shin, [1.0, 0.0, 0.0]))
-    point = 0.3 + 0.5 * (1.0 - np.abs(shin[:, 1:2]))
+    point = 0.3 + 1.0 * (1.0 - np.abs(shin[:, 1:2])) ** 2
     return unit(ahead + point * shin)
 
 

@@ -169,7 +169,7 @@ def plan_outcome(jump: Jump, label: int, rng: np.random.Generator) -> Outcome:
 
 def _plan_landing(jump: Jump, rng: np.random.Generator) -> Outcome:
     down = jump.landing
-    kind = str(rng.choice(["clean", "low", "hand_down", "wobble"], p=[0.5, 0.24, 0.14, 0.12]))
+    kind = str(rng.choice(["clean", "low", "hand_down", "wobble"], p=[0.40, 0.28, 0.18, 0.14]))
     poses = [(down + 0.13, Pose.LAND)]
     if kind == "hand_down":
         poses += [(down + 0.32, Pose.HAND_DOWN), (down + rng.uniform(0.5, 0.7), Pose.HAND_DOWN)]

@@ -34,8 +34,8 @@ from datasets.synthetic.textures import POOL_SIZE, load_rink
 Seed = int | Sequence[int]
 
 EXPOSURE = 0.024  # seconds that the shutter is open
-_STEPS = 20  # instants per frame interval on the fine time grid
-_OPEN_STEPS = 7  # of these, the ones while the shutter is open, and the most that are averaged
+_STEPS = 40  # instants per frame interval on the fine time grid
+_OPEN_STEPS = 13  # of these, the ones while the shutter is open, and the most that are averaged
 _SPRAY = (10, 18, 18)  # grains of ice at take-off, touch-down and after; the same for both labels
 _SPRAY_SECONDS = 0.4
 _LAMP_SLANT = np.array([0.28, -0.22])  # metres that a shadow moves in x and z per metre of height
@@ -65,7 +65,8 @@ class SimulatedClip:
         outcome: everything after it.
         physique: the body.
         joints: (N, J, 3) metres in the world, at the middle of each exposure.
-        keypoints_exact: (N, 17, 3) float32 x, y in pixels, and 1 inside the picture, else 0.
+        keypoints_exact: (N, 17, 3) float32 x, y in pixels from the picture's upper left corner,
+            and 1 inside the picture, else 0.
         keypoints: (N, 17, 3) float32, as a pose estimator finds them; 0, 0, 0 where missing.
         scene: camera at N frames and the boards.
         open_shutter: camera at N * S instants while the shutter is open.
@@ -124,7 +125,8 @@ def simulate_clip(size: tuple[int, int], seed: Seed, label: int) -> SimulatedCli
     open_shutter = scene.camera.take(instants)
     camera, joints = open_shutter.take(middle), open_joints[middle]
     pixels, depth = camera.project(joints[:, :NUM_KEYPOINTS])
-    inside = ((pixels >= 0) & (pixels <= np.array(size) - 1)).all(axis=-1, keepdims=True)
+    pixels += 0.5  # a keypoint's coordinates start at the picture's corner, not in a pixel's centre
+    inside = ((pixels > 0) & (pixels < np.array(size))).all(axis=-1, keepdims=True)
     body_height = camera.focal * physique.height / depth.mean(axis=1)
     return SimulatedClip(
         seed=seed,
@@ -134,7 +136,9 @@ def simulate_clip(size: tuple[int, int], seed: Seed, label: int) -> SimulatedCli
         physique=physique,
         joints=joints,
         keypoints_exact=np.concatenate([pixels, inside], axis=-1).astype(np.float32),
-        keypoints=detect(pixels, body_height, size, stream(seed, Stream.DETECTOR)),
+        keypoints=detect(
+            pixels, body_height, round(jump.landing * FPS), size, stream(seed, Stream.DETECTOR)
+        ),
         scene=Scene(camera=camera, wall_z=scene.wall_z),
         open_shutter=open_shutter,
         open_joints=open_joints,
@@ -198,7 +202,7 @@ class _Views:
         instants = index * _OPEN_STEPS + np.arange(_OPEN_STEPS)
         ends = self.direct.ends[instants]
         moved = float(np.abs(ends[-1] - ends[0]).max())
-        count = int(np.clip(np.ceil(moved / 1.2), 1, _OPEN_STEPS))
+        count = int(np.clip(np.ceil(moved / 1.4), 1, _OPEN_STEPS))
         if count == 1:
             return self.direct.take(instants[_OPEN_STEPS // 2 : _OPEN_STEPS // 2 + 1])
         return self.direct.take(

@@ -12,18 +12,25 @@ JITTER = (0.030, 0.040)  # standard deviation, share of body height; drawn per c
 MISSING_RATE = 0.22  # of joints, in frames where somebody is found
 MISSING_RUN = 3.0  # mean frames that a missing joint stays missing
 BURST_CLIPS = 0.5  # share of clips with bursts of empty frames
-BURST_FRAMES = (4, 10)  # length of a burst
+BURST_FRAMES = (8, 20)  # length of a burst
+BURST_AT_LANDING = 0.75  # share of bursts that start in the blur around the touch-down
+BURST_LEAD = (-3, 6)  # frames that these start after it
 EMPTY_RATE = 0.03  # single empty frames anywhere
 
 
 def detect(
-    exact: np.ndarray, body_height: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    exact: np.ndarray,
+    body_height: np.ndarray,
+    landing: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return what an estimator would say about exact keypoints.
 
     Args:
         exact: (N, 17, 2) pixels.
         body_height: (N,) pixels that the standing skater would measure.
+        landing: frame of the touch-down; blur is worst there.
         size: width, height of the picture.
         rng: draws all mistakes; always the same number of values for the same N.
 
@@ -34,8 +41,8 @@ def detect(
     error = rng.normal(size=exact.shape) * rng.uniform(*JITTER)
     confidence = 0.9 - 2.5 * np.linalg.norm(error, axis=-1) + rng.normal(0, 0.06, exact.shape[:2])
     found = exact + error * body_height[:, None, None]
-    missing = _missing_runs(num_frames, rng) | _empty_frames(num_frames, rng)[:, None]
-    outside = ((found < 0) | (found > np.array(size) - 1)).any(axis=-1)
+    missing = _missing_runs(num_frames, rng) | _empty_frames(num_frames, landing, rng)[:, None]
+    outside = ((found <= 0) | (found >= np.array(size))).any(axis=-1)
     keypoints = np.concatenate([found, np.clip(confidence, 0.05, 1.0)[..., None]], axis=-1)
     keypoints[missing | outside] = 0.0
     return keypoints.astype(np.float32)
@@ -53,14 +60,15 @@ def _missing_runs(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     return missing
 
 
-def _empty_frames(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (N,): frames in which nobody is found, single ones and bursts."""
+def _empty_frames(num_frames: int, landing: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (N,): frames in which nobody is found, single ones and, in some clips, a burst."""
     empty = rng.random(num_frames) < EMPTY_RATE
-    has_bursts = rng.random() < BURST_CLIPS
-    for _ in range(2):
-        length = rng.integers(BURST_FRAMES[0], BURST_FRAMES[1] + 1)
-        start = rng.integers(0, num_frames - length + 1)
-        empty[start : start + length] |= has_bursts
+    has_burst, at_landing = rng.random(2) < (BURST_CLIPS, BURST_AT_LANDING)
+    length = rng.integers(BURST_FRAMES[0], BURST_FRAMES[1] + 1)
+    anywhere = rng.integers(0, num_frames - length + 1)
+    around = landing + rng.integers(BURST_LEAD[0], BURST_LEAD[1] + 1)
+    start = around if at_landing else anywhere
+    empty[start : start + length] |= has_burst
     return empty
 
 

@@ -311,20 +311,21 @@ def _draw_solid(
     x = np.arange(columns.start, columns.stop, dtype=np.float32) - start[:, 0]  # (S, 1, w)
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - start[:, 1]  # (S, h, 1)
     along = (x * axis[:, 0] + y * axis[:, 1]) / length2  # (S, h, w)
-    share = np.clip(along, 0.0, 1.0)
+    share = np.minimum(np.maximum(along, 0.0), 1.0)
     x, y = x - share * axis[:, 0], y - share * axis[:, 1]
     radius = radius0 + share * widening
-    off_axis = np.sqrt(x * x + y * y)
-    cover = np.clip(radius - off_axis + 0.5, 0.0, 1.0)
+    off_axis2 = x * x + y * y
+    cover = np.minimum(np.maximum(radius - np.sqrt(off_axis2) + 0.5, 0.0), 1.0)
     if number in solids.skirt:  # a hem, not a round end
         cover *= np.clip((1.0 - along) * np.sqrt(length2) + 0.5, 0.0, 1.0)
 
     radius = np.maximum(radius, 0.5)
     x, y = x / radius, y / radius
-    z = np.sqrt(np.clip(1.0 - x * x - y * y, 0.0, 1.0))  # towards the camera
-    depth0, metres = view.depth[:, number, 0, None, None], solids.radii[number].mean()
+    z = np.sqrt(np.maximum(1.0 - off_axis2 / (radius * radius), 0.0))  # towards the camera
+    depth0, (metres0, metres1) = view.depth[:, number, 0, None, None], solids.radii[number]
     deeper = view.depth[:, number, 1, None, None] - depth0
-    depth = depth0 + share * deeper - z * metres
+    thickness = np.float32(metres0) + share * np.float32(metres1 - metres0)
+    depth = depth0 + share * deeper - z * thickness
     cover *= depth < nearest[:, rows, columns]
     lit = _shade(x, y, z)[..., None]
     colour = _colour(solids, view, number, (x, y, z))
@@ -356,12 +357,7 @@ def _colour(
 
 def draw_flat(picture: np.ndarray, view: Projection, instant: int, colours: np.ndarray) -> None:
     """Draw one instant as plain rounded strokes: good enough for what is blurred afterwards."""
-    shift = 16.0
-    for (a, b), radii, colour in zip(
-        view.ends[instant], view.radii[instant], colours.tolist(), strict=True
-    ):
-        start = (round(float(a[0]) * shift), round(float(a[1]) * shift))
-        stop = (round(float(b[0]) * shift), round(float(b[1]) * shift))
-        cv2.line(
-            picture, start, stop, colour, max(1, round(2 * float(radii.mean()))), cv2.LINE_AA, 4
-        )
+    ends = (view.ends[instant] * 16).round().astype(int).tolist()  # sixteenths of a pixel
+    widths = np.maximum(view.radii[instant].sum(axis=1).round(), 1).astype(int).tolist()
+    for (start, stop), width, colour in zip(ends, widths, colours.tolist(), strict=True):
+        cv2.line(picture, start, stop, colour, width, cv2.LINE_AA, 4)

@@ -131,7 +131,7 @@ def draw_wall(rng: np.random.Generator, detail: int) -> np.ndarray:
 def _draw_crowd(stand: np.ndarray, rng: np.random.Generator, scale: int) -> None:
     """Fill `stand` with rows of seated people in a darkened hall, out of focus."""
     height, width = stand.shape[:2]
-    light = rng.uniform(0.3, 0.6)
+    light = rng.uniform(0.4, 0.75)
     hall = np.array([64.0, 66.0, 78.0]) * light * rng.uniform(0.9, 1.1, 3)
     stand[:] = hall.astype(np.uint8)
     row_height, seat = 0.52 * scale, 0.46 * scale

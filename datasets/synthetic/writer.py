@@ -132,6 +132,8 @@ def ensure_synthetic(
         for split in SPLITS:
             lines = [clip.list_line for clip in splits[split]]
             _write_text(home / f"{split}_videofolder.txt", "\n".join(lines) + "\n")
+        for leftover in (home / "frames").glob(".*"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         _write_text(home / _COMPLETE, _describe(spec))
     (home / _PARTIAL).unlink(missing_ok=True)
     return home

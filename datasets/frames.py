@@ -1,0 +1,274 @@
+"""Frames of a clip: a folder of numbered images, whatever their numbering, decoded strictly."""
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# More than any video frame; stops a header that promises gigabytes before anything is allocated.
+_MOST_PIXELS = 50_000_000
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)", re.DOTALL)
+_REMEDY = "extract the frames of this clip again"
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8\xff"
+# Start-of-frame markers; the gaps are tables, not frames.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_DATA = 0xDA
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedFiles:
+    """A run of files whose names count up, such as 00001.jpg to 00103.jpg.
+
+    Attributes:
+        folder: where they lie.
+        prefix: of every name.
+        first: number of the first file.
+        digits: least digits of a number, zeros in front.
+        suffix: with the dot.
+        count: files used, N.
+        found: files in the folder, N or more.
+    """
+
+    folder: Path
+    prefix: str
+    first: int
+    digits: int
+    suffix: str
+    count: int
+    found: int
+
+    def path(self, index: int) -> Path:
+        """Return the file of 0-based frame `index`.
+
+        Raises:
+            IndexError: the clip has no such frame; nothing is ever read in its place.
+        """
+        if not 0 <= index < self.count:
+            raise IndexError(f"{self.folder} has frames 0 to {self.count - 1}, asked for {index}")
+        return self.folder / self._name(self.first + index)
+
+    def _name(self, number: int) -> str:
+        return f"{self.prefix}{number:0{self.digits}d}{self.suffix}"
+
+
+def scan_folder(
+    folder: Path, num_files: int, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> NumberedFiles:
+    """Find the files of a clip and how they are numbered.
+
+    Args:
+        folder: of the clip. Files with other endings, and hidden ones, are not looked at.
+        num_files: N, as the list says. Of more files the first N are used.
+        suffixes: endings of the files to find, lower case.
+
+    Raises:
+        InputError: the folder is not there; it holds fewer files than N; a number is missing; the
+            names are not of one kind.
+    """
+    names = _list_files(folder, suffixes)
+    kind = "/".join(suffix[1:] for suffix in suffixes)
+    if not names:
+        raise InputError(
+            f"{folder} holds no {kind} file, the list says {num_files} frames: {_REMEDY}"
+        )
+    numbers = _parse_names(folder, names)
+    first = min(numbers)
+    sample = Path(numbers[first])
+    files = NumberedFiles(
+        folder=folder,
+        prefix=_parse(sample.stem)[0],
+        first=first,
+        digits=_least_digits(names),
+        suffix=sample.suffix,
+        count=num_files,
+        found=len(names),
+    )
+    _check_names(files, numbers)
+    return files
+
+
+def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(suffixes)
+                and not entry.name.startswith(".")
+                and entry.is_file()
+            ]
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} is not there: it should hold the frames of this clip; {_REMEDY} or "
+            "remove its line from the list"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} cannot be read ({error}): it should be a folder with the frames of a clip"
+        ) from None
+
+
+def _parse(stem: str) -> tuple[str, str]:
+    """Split 'img_00012' into ('img_', '00012'); the number is '' where there is none."""
+    match = _NUMBERED.fullmatch(stem)
+    return (match["prefix"], match["number"]) if match else (stem, "")
+
+
+def _parse_names(folder: Path, names: list[str]) -> dict[int, str]:
+    """Return number -> name, or complain about the name that breaks the pattern of the others."""
+    numbers: dict[int, str] = {}
+    for name in sorted(names):
+        _, digits = _parse(Path(name).stem)
+        if not digits:
+            raise InputError(
+                f"{folder / name} has no frame number in its name: remove it or name it as 00001"
+            )
+        if int(digits) in numbers:
+            raise InputError(
+                f"{folder} holds frame {int(digits)} twice, {numbers[int(digits)]} and {name}: "
+                "remove one of the two"
+            )
+        numbers[int(digits)] = name
+    return numbers
+
+
+def _least_digits(names: list[str]) -> int:
+    """Return the width that numbers are padded to: that of any padded one, else 1."""
+    padded = [digits for name in names if (digits := _parse(Path(name).stem)[1]).startswith("0")]
+    return max((len(digits) for digits in padded), default=1)
+
+
+def _check_names(files: NumberedFiles, numbers: dict[int, str]) -> None:
+    last = max(numbers)
+    for number in range(files.first, min(files.first + files.count, last + 1)):
+        name = files._name(number)
+        if number not in numbers:
+            raise InputError(
+                f"{files.folder / name} is missing: the clip's frames go from "
+                f"{numbers[files.first]} to {numbers[last]}; {_REMEDY}"
+            )
+        if numbers[number] != name:
+            raise InputError(
+                f"{files.folder / numbers[number]} breaks the naming of its clip, it should be "
+                f"called {name}: {_REMEDY}"
+            )
+    if files.found < files.count:
+        raise InputError(
+            f"{files.folder} holds {files.found} {files.suffix[1:]} files, the list says "
+            f"{files.count} frames: {_REMEDY} or correct the list"
+        )
+
+
+def load_frames(files: NumberedFiles, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Decode some frames of a clip.
+
+    Args:
+        files: the clip.
+        indices: (T,) 0-based frame indices.
+        size: (width, height) of every frame of the clip.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: a frame cannot be read, or is of another size.
+    """
+    width, height = size
+    frames = np.empty((len(indices), height, width, 3), np.uint8)
+    for place, index in enumerate(indices):
+        path = files.path(int(index))
+        frame = decode_image(path)
+        if frame.shape != (height, width, 3):
+            raise InputError(
+                f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the first frame of its clip "
+                f"{width}x{height}: {_REMEDY} at one size"
+            )
+        frames[place] = frame
+    return frames
+
+
+def decode_image(path: Path) -> np.ndarray:
+    """Read one image as (H, W, 3) uint8 RGB, as stored: rotation tags are ignored.
+
+    Raises:
+        InputError: it cannot be read whole. (`cv2.imread` would return a picture of a truncated
+            JPEG; `cv2.imdecode` does not.)
+    """
+    data = _read_bytes(path)
+    _measure(path, data)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(f"{path} is damaged ({len(data)} bytes do not decode): {_REMEDY}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image from its header, without decoding it.
+
+    Raises:
+        InputError: it cannot be read, is no image, or is too large.
+    """
+    return _measure(path, _read_bytes(path))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
+
+
+def _measure(path: Path, data: bytes) -> tuple[int, int]:
+    size = _header_size(data)
+    if size is None or 0 in size:
+        raise InputError(f"{path} is no JPEG or PNG image ({len(data)} bytes): {_REMEDY}")
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise InputError(
+            f"{path} is {size[0]}x{size[1]} pixels, frames may have at most "
+            f"{_MOST_PIXELS // 1_000_000} million: {_REMEDY} at a smaller size"
+        )
+    return size
+
+
+def _header_size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) as the header says, None when there is no such header."""
+    try:
+        if data.startswith(_PNG_START):
+            width, height = struct.unpack_from(">II", data, 16)
+            return width, height
+        return _jpeg_size(data) if data.startswith(_JPEG_START) else None
+    except (struct.error, IndexError):
+        return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Walk the segments of a JPEG (ITU T.81, annex B) to the one that holds its size."""
+    place = 2
+    while data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        if marker == _JPEG_DATA:
+            return None
+        if marker == 0xFF:  # fill byte
+            place += 1
+        elif marker in _JPEG_BARE:
+            place += 2
+        else:
+            place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+    return None

@@ -1,0 +1,268 @@
+"""From the options of a script to loaders: the only file here that sees the namespace."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+import opts
+from datasets.catalogue import DatasetRow, find_row
+from datasets.clips import ClipDataset, Estimate, InputSpec, ViewSpec, collate
+from datasets.order import EpochBatches
+from datasets.records import ClipRecord, count_classes, load_records
+from datasets.scan import find_clips
+from datasets.synthetic import SyntheticSpec, ensure_synthetic
+from errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """One data set on disk.
+
+    Attributes:
+        row: its row of the catalogue.
+        root: folder with frames/ and poses/.
+        lists: split -> clip list; not every one need be there.
+        classes: class names in order of the label.
+    """
+
+    row: DatasetRow
+    root: Path
+    lists: Mapping[str, Path]
+    classes: tuple[str, ...]
+
+    def records(self, split: str) -> tuple[ClipRecord, ...]:
+        """Read the list of a split.
+
+        Raises:
+            InputError: see `load_records`.
+        """
+        return load_records(self.lists[split], len(self.classes))
+
+
+def cache_folder() -> Path:
+    """Return where the built-in data set is kept unless `--dataset_path` says otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "gate-shift-pose"
+
+
+def open_dataset(
+    args: argparse.Namespace, progress: Callable[[int, int], None] | None = None
+) -> DataSource:
+    """Find the data set that the options name; the built-in one is made if it is not there.
+
+    Args:
+        args: options of a script.
+        progress: called with clips made and clips in all, while the built-in data set is made.
+
+    Raises:
+        InputError: the folder is not there, or the class names do not fit.
+    """
+    row = find_row(args.dataset)
+    root = _make_synthetic(args, progress) if row.name == "synthetic" else _find_root(args, row)
+    given = {split: getattr(args, f"{split}_list", None) for split in SPLITS}
+    lists = {split: given[split] or root / f"{split}_videofolder.txt" for split in SPLITS}
+    return DataSource(row, root, lists, _name_classes(args.class_names, row, lists))
+
+
+def check_disjoint(source: DataSource, args: argparse.Namespace) -> None:
+    """Make sure that no clip is in two of the lists, unless `--allow_overlap`.
+
+    Raises:
+        InputError: a clip is; it is named.
+    """
+    if args.allow_overlap:
+        return
+    names = {
+        split: {record.name for record in source.records(split)}
+        for split in SPLITS
+        if source.lists[split].is_file()
+    }
+    for one, other in combinations(names, 2):
+        if shared := names[one] & names[other]:
+            raise InputError(
+                f"{source.lists[one]} and {source.lists[other]} share {len(shared)} clips, such "
+                f"as {min(shared)}: a result on them would be no test; separate the lists or add "
+                "--allow_overlap"
+            )
+
+
+def build_train_loader(
+    args: argparse.Namespace, source: DataSource, estimate: Estimate | None = None
+) -> DataLoader:
+    """Build the loader of the train list: `loader.batch_sampler` is an `EpochBatches`.
+
+    Args:
+        args: options of a training script.
+        source: the data set.
+        estimate: finds keypoints in clips that have none.
+
+    Raises:
+        InputError: list, frames or keypoints are not as they should be.
+    """
+    views = ViewSpec(
+        train=True,
+        may_flip=source.row.may_flip and not args.no_flip,
+        rand_augment=args.rand_augment,
+    )
+    dataset = _build_dataset(args, source, source.records("train"), views, estimate)
+    return _build_loader(args, dataset, args.batch_size)
+
+
+def build_eval_loader(
+    args: argparse.Namespace,
+    source: DataSource,
+    split: str,
+    num_clips: int = 1,
+    test_crops: int = 1,
+    batch_size: int = 1,
+    estimate: Estimate | None = None,
+) -> DataLoader:
+    """Build the loader of a list for evaluation: every clip once, in order of the list.
+
+    Args:
+        args: options of a script.
+        source: the data set.
+        split: "train", "val" or "test".
+        num_clips: samplings of each clip.
+        test_crops: crops of each frame: 1, 3, 5 or 10.
+        batch_size: clips in a batch, each with num_clips * test_crops views.
+        estimate: finds keypoints in clips that have none.
+
+    Raises:
+        InputError: list, frames or keypoints are not as they should be.
+    """
+    records = source.records(split)[: getattr(args, "max_num", None)]
+    views = ViewSpec(num_clips=num_clips, test_crops=test_crops)
+    dataset = _build_dataset(args, source, records, views, estimate)
+    return _build_loader(args, dataset, batch_size)
+
+
+# ---------------------------------------------------------------- the data set
+
+
+def _make_synthetic(args: argparse.Namespace, progress: Callable[[int, int], None] | None) -> Path:
+    spec = SyntheticSpec(
+        size=tuple(args.synthetic_size),
+        clips=tuple(args.synthetic_clips),
+        seed=args.synthetic_seed,
+    )
+    if args.dataset_path is not None:
+        return ensure_synthetic(spec, args.dataset_path, progress=progress)
+    # The cache holds one data set per choice of options; a folder of the user's holds one.
+    choice = (*spec.size, *spec.clips, spec.seed)
+    name = "synthetic-{}x{}-{}-{}-{}-seed{}".format(*choice)
+    return ensure_synthetic(spec, cache_folder(), name, progress=progress)
+
+
+def _find_root(args: argparse.Namespace, row: DatasetRow) -> Path:
+    root = args.dataset_path / row.folder
+    if not root.is_dir():
+        raise InputError(
+            f"{root} is not there: it should hold frames/ and the clip lists of {row.name}; "
+            "correct --dataset_path, or try --dataset synthetic, which needs no files"
+        )
+    return root
+
+
+def _name_classes(
+    names: list[str] | None, row: DatasetRow, lists: Mapping[str, Path]
+) -> tuple[str, ...]:
+    num_classes = row.num_classes
+    if num_classes is None:
+        num_classes = len(names) if names else _count_classes(lists)
+    if names is None:
+        return row.class_names or tuple(f"class {label}" for label in range(num_classes))
+    if len(names) != num_classes:
+        raise InputError(
+            f"--class_names has {len(names)} names, {row.name} has {num_classes} classes: give "
+            "one name per class, in order of the label"
+        )
+    return tuple(names)
+
+
+def _count_classes(lists: Mapping[str, Path]) -> int:
+    """Count the classes of a data set of the user's own, by its train list if there is one."""
+    path = next((path for path in lists.values() if path.is_file()), lists["train"])
+    return count_classes(path, load_records(path))
+
+
+def _build_dataset(
+    args: argparse.Namespace,
+    source: DataSource,
+    records: tuple[ClipRecord, ...],
+    views: ViewSpec,
+    estimate: Estimate | None,
+) -> ClipDataset:
+    spec = InputSpec(
+        num_segments=args.num_segments,
+        input_size=args.input_size,
+        interval=args.frame_interval,
+        has_frames=opts.needs_frames(args),
+        has_poses=opts.needs_poses(args),
+        heatmap_channel=opts.needs_frames(args) and args.num_channels == 4,
+        mask_background=args.mask_background,
+        heatmap_sigma=args.heatmap_sigma,
+        pose_normalize=args.pose_normalize,
+    )
+    clips, report = find_clips(
+        source.root,
+        records,
+        has_frames=spec.has_frames,
+        has_poses=spec.has_poses,
+        in_pixels=spec.pose_normalize == "none",
+        missing_pose="estimate" if estimate else args.missing_pose,
+        layout=source.row.layout,
+    )
+    return ClipDataset(
+        clips,
+        spec,
+        views,
+        seed=args.seed,
+        report=report,
+        estimate=estimate,
+        layout=source.row.layout,
+    )
+
+
+# ---------------------------------------------------------------- the loader
+
+
+def _build_loader(args: argparse.Namespace, dataset: ClipDataset, batch_size: int) -> DataLoader:
+    batches = EpochBatches(len(dataset), batch_size, args.seed, shuffle=dataset.views.train)
+    workers = min(args.workers, _num_cores(), len(batches))
+    num_views = dataset.views.num_clips * dataset.views.test_crops
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # 20 views of 32 frames are half a gigabyte.
+        prefetch_factor=None if workers == 0 else 2 if num_views == 1 else 1,
+        worker_init_fn=_init_worker,
+        pin_memory=args.device in ("auto", "cuda") and torch.cuda.is_available(),
+        # The loader draws seeds for its workers: not from the global generator, whose state a
+        # continued run would then not repeat.
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _init_worker(_worker: int) -> None:
+    """Let each worker process use one core."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

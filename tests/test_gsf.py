@@ -1,0 +1,265 @@
+"""GSF computes the published numbers, in another order."""
+
+import copy
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from errors import InputError
+from ops.gsf import GSF
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden" / "gsf"
+CASES = sorted(GOLDEN.glob("*.pt"))
+SHAPES = [(8, 1, 100), (8, 2, 100), (16, 5, 100), (24, 4, 50), (20, 3, 40)]
+
+
+def published_formulation(gsf: GSF, x: torch.Tensor) -> torch.Tensor:
+    """The same module as the paper writes it: a 3-D convolution, a shift, a weighted sum."""
+    T, F = gsf.num_segments, gsf.gated_channels
+    video = x[:, :F].unflatten(0, (-1, T)).transpose(1, 2)  # (B, F, T, H, W)
+    normed = nn.functional.batch_norm(
+        video,
+        gsf.bn.running_mean.clone(),
+        gsf.bn.running_var.clone(),
+        gsf.bn.weight,
+        gsf.bn.bias,
+        training=gsf.training,
+    )
+    gates = torch.tanh(gsf.conv3D(normed.relu()))  # (B, 2, T, H, W)
+    halves = []
+    for group, fuse in enumerate((gsf.channel_conv1, gsf.channel_conv2)):
+        part = video.chunk(2, dim=1)[group]
+        gated = gates[:, group : group + 1] * part
+        rest = part - gated
+        gap = torch.zeros_like(gated[:, :, :1])
+        steps = [gated[:, :, 1:], gap] if group == 0 else [gap, gated[:, :, :-1]]
+        moved = torch.cat(steps, dim=2)
+        means = torch.stack([moved.mean((3, 4)), rest.mean((3, 4))], dim=1)  # (B, 2, F/2, T)
+        share = torch.sigmoid(fuse(means))[:, 0, :, :, None, None]
+        mixed = share * moved + (1 - share) * rest
+        halves.append(mixed.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
+    out = torch.cat(halves, dim=1).transpose(1, 2).flatten(0, 1)
+    return torch.cat([out, x[:, F:]], dim=1)
+
+
+def random_gsf(channels: int, num_segments: int, ratio: int) -> GSF:
+    """A module in which no parameter or statistic has a special value."""
+    torch.manual_seed(channels + num_segments)
+    gsf = GSF(channels, num_segments, ratio)
+    with torch.no_grad():
+        gsf.bn.running_mean.normal_()
+        gsf.bn.running_var.uniform_(0.5, 2)
+        gsf.bn.weight.uniform_(0.5, 2)
+        gsf.bn.bias.normal_()
+    return gsf
+
+
+def gradients(gsf, x, function, cotangent):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad((function(x) * cotangent).sum(), [x, *gsf.parameters()])
+
+
+def assert_close(ours, theirs, tolerance=1e-5):
+    scale = max(1.0, theirs.abs().max().item())
+    assert (ours - theirs).abs().max() < tolerance * scale
+
+
+# ---------------------------------------------------------------- the published vectors
+
+
+@pytest.mark.skipif(not CASES, reason="the golden vectors of the published GSF are not here")
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+class TestGolden:
+    @staticmethod
+    def load(path):
+        case = torch.load(path, weights_only=True)
+        channels, num_segments, ratio = (int(v) for v in case["config"][:3])
+        gsf = GSF(channels, num_segments, ratio)
+        state = {k.removeprefix("sd."): v for k, v in case.items() if k.startswith("sd.")}
+        gsf.load_state_dict(state)
+        return case, gsf
+
+    def test_outputs_and_running_statistics(self, path):
+        case, gsf = self.load(path)
+        with torch.no_grad():
+            assert_close(gsf.eval()(case["x"]), case["eval_out"])
+            assert_close(gsf.train()(case["x"]), case["train_out"])
+        after = {k: v for k, v in case.items() if k.startswith("after_train.")}
+        assert after
+        for key, value in after.items():
+            assert_close(gsf.state_dict()[key.removeprefix("after_train.")], value)
+
+    @pytest.mark.parametrize("kind", ["sum", "ct"])
+    def test_gradients(self, path, kind):
+        case, gsf = self.load(path)
+        x = case["x"].requires_grad_()
+        out = gsf.train()(x)
+        cotangent = torch.ones_like(out)
+        if kind == "ct":
+            generator = torch.Generator().manual_seed(int(case["cotangent_seed"]))
+            cotangent = torch.randn(out.shape, generator=generator)
+        out.backward(cotangent)
+        assert_close(x.grad, case[f"grad_x_{kind}"])
+        for name, parameter in gsf.named_parameters():
+            assert_close(parameter.grad, case[f"grad_{kind}.{name}"])
+
+
+# ---------------------------------------------------------------- against the plain formulation
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("channels", "num_segments", "ratio"), SHAPES)
+def test_equals_the_published_formulation(channels, num_segments, ratio, memory_format, training):
+    gsf = random_gsf(channels, num_segments, ratio).train(training)
+    x = torch.randn(2 * num_segments, channels, 5, 6).to(memory_format=memory_format)
+    cotangent = torch.randn(x.shape)
+    with torch.no_grad():
+        expected = published_formulation(gsf, x)
+        out = gsf(x)
+    assert_close(out, expected, 1e-6)
+    theirs = gradients(gsf, x, lambda v: published_formulation(gsf, v), cotangent)
+    for ours, other in zip(gradients(gsf, x, gsf, cotangent), theirs, strict=True):
+        assert_close(ours, other)
+
+
+def test_keeps_channels_last():
+    x = torch.randn(4, 8, 5, 6).to(memory_format=torch.channels_last)
+    assert GSF(8, 2)(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_in_double_precision():
+    gsf = random_gsf(8, 3, 100).double()
+    names = [name for name, _ in gsf.named_parameters()]
+    x = torch.randn(3, 8, 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def run(x, *parameters):
+        values = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(gsf, values, (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *gsf.parameters()))
+
+
+def test_is_much_faster_than_the_published_formulation():
+    # Measured 5 times and more; 2 leaves room for a busy machine.
+    gsf = GSF(1024, 8)
+    x = torch.randn(8, 1024, 14, 14, requires_grad=True)
+    threads = torch.get_num_threads()
+
+    def seconds(function):
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            function(x).sum().backward()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    torch.set_num_threads(1)
+    try:
+        ratio = seconds(lambda v: published_formulation(gsf, v)) / seconds(gsf)
+    finally:
+        torch.set_num_threads(threads)
+    assert ratio > 2
+
+
+# ---------------------------------------------------------------- reach
+
+
+def test_a_frame_reaches_its_neighbours_and_no_other_clip():
+    # Gate, shift and fusion look one step away each: t-3..t+2 see frame t in the first group,
+    # t-2..t+3 in the second.
+    gsf = random_gsf(8, 8, 100).eval()
+    x = torch.randn(16, 8, 4, 4)
+    moved = x.clone()
+    moved[4] += 1
+    with torch.no_grad():
+        changed = (gsf(moved) - gsf(x)).abs().amax(dim=(2, 3)) > 1e-6  # (16, 8)
+    first, second = changed[:, :4].any(dim=1), changed[:, 4:].any(dim=1)
+    assert first.nonzero().flatten().tolist() == [1, 2, 3, 4, 5, 6]
+    assert second.nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7]
+
+
+def test_untouched_channels_pass():
+    gsf = random_gsf(16, 2, 50)
+    x = torch.randn(4, 16, 3, 3)
+    assert torch.equal(gsf(x)[:, 8:], x[:, 8:])
+
+
+# ---------------------------------------------------------------- modes
+
+
+def test_autocast_runs_in_the_type_of_its_input():
+    gsf = random_gsf(16, 4, 100)
+    x = torch.randn(8, 16, 6, 6)
+    expected = gsf(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = gsf(x.bfloat16().requires_grad_())
+        half.float().sum().backward()
+        full = gsf(x)
+    assert half.dtype == torch.bfloat16
+    assert full.dtype == torch.float32
+    assert (half.float() - expected).abs().max() < 0.05 * expected.abs().max()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in gsf.parameters())
+
+
+def test_all_parameters_in_low_precision():
+    gsf = random_gsf(16, 4, 100).eval()
+    x = torch.randn(8, 16, 6, 6)
+    expected = gsf(x)
+    out = copy.deepcopy(gsf).bfloat16()(x.bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert (out.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_compiles_in_one_graph():
+    gsf = random_gsf(8, 2, 100)
+    x, cotangent = torch.randn(4, 8, 3, 3), torch.randn(4, 8, 3, 3)
+    compiled = torch.compile(gsf, backend="aot_eager", fullgraph=True)
+    eager = gradients(gsf, x, gsf, cotangent)
+    for ours, other in zip(gradients(gsf, x, compiled, cotangent), eager, strict=True):
+        assert_close(ours, other)
+
+
+def test_a_copy_shares_nothing():
+    gsf = random_gsf(8, 2, 100)
+    twin = copy.deepcopy(gsf)
+    x = torch.randn(4, 8, 3, 3)
+    with torch.no_grad():
+        before = gsf.eval()(x)
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert torch.equal(gsf(x), before)
+
+
+def test_shapes_without_memory():
+    assert GSF(8, 2).to("meta")(torch.empty(4, 8, 3, 3, device="meta")).shape == (4, 8, 3, 3)
+
+
+# ---------------------------------------------------------------- wrong use
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "way_out"),
+    [(40, 25, "--gsf_ch_ratio 20"), (66, 100, "--gsf_ch_ratio 98"), (2, 100, "wider backbone")],
+)
+def test_defect_24_channels_that_cannot_be_split(channels, ratio, way_out):
+    with pytest.raises(InputError, match="multiple of 4") as caught:
+        GSF(channels, 8, ratio)
+    message = str(caught.value)
+    assert way_out in message
+    assert "\n" not in message
+    assert str(channels) in message
+
+
+@pytest.mark.parametrize("ratio", [0, 125])
+def test_defect_24_a_share_beyond_all_channels(ratio):
+    with pytest.raises(InputError, match="multiple of 4"):
+        GSF(64, 8, ratio)
+
+
+def test_defect_24_frames_that_are_no_whole_clips():
+    with pytest.raises(ValueError, match="9 frames, no multiple of num_segments 8"):
+        GSF(8, 8)(torch.zeros(9, 8, 2, 2))
