@@ -376,6 +376,11 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
     group.add_argument("--gpus", type=natural, nargs="+", help="index of the CUDA device to use")
+    group.add_argument(
+        "--threads",
+        type=positive,
+        help="of the computing process; default: half of the cores, the loader has the others",
+    )
     group.add_argument("--seed", type=natural, default=0, help="of every random choice")
 
 

@@ -80,7 +80,7 @@ def train(args: argparse.Namespace) -> float:
         InputError: something that the user can mend.
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with `last` saved.
     """
-    prepare_cpu()
+    prepare_cpu(args.threads)
     resumed = _find_checkpoint(args)
     session = _build(args, fresh=resumed is None)
     if args.evaluate:

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
     given = opts.parse_test_args(argv)
     args = opts.adopt_options(given, checkpoint_options(given.weights))
-    prepare_cpu()
+    prepare_cpu(args.threads)
     device = choose_device(args.device, args.gpus)
     source = session.open_data(args)
     clips = build_eval_loader(

@@ -142,7 +142,7 @@ class ClipDataset(Dataset[Sample]):
         if spec.has_poses:
             tracks, rows = self._load_tracks(clip, images, used)
             # The frame of reference comes from all frames, so that views of a clip share it.
-            moved = [crop.apply_to_keypoints(tracks) for crop in crops]
+            moved = [crop.apply_to_keypoints(tracks, self.layout) for crop in crops]
             drawn = [track[rows] for track in moved]
             keypoints = _arrange(
                 (self._normalize(track)[rows] for track in moved), place, len(crops)
@@ -212,8 +212,8 @@ class _Crop:
         frames = self.geometry.apply_to_frames(frames)
         return self.augmentation.apply_to_frames(frames) if self.augmentation else frames
 
-    def apply_to_keypoints(self, keypoints: np.ndarray) -> np.ndarray:
-        keypoints = self.geometry.apply_to_keypoints(keypoints)
+    def apply_to_keypoints(self, keypoints: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
+        keypoints = self.geometry.apply_to_keypoints(keypoints, layout)
         if self.augmentation is None:
             return keypoints
         return self.augmentation.apply_to_keypoints(keypoints, self.geometry.out_size)

@@ -184,6 +184,28 @@ def find_poses(
     return PoseFrames(files, num_joints)
 
 
+def save_poses(path: Path, keypoints: np.ndarray, size: tuple[int, int], source: str) -> None:
+    """Write the .npz of a clip so that it is never there by half.
+
+    Args:
+        path: of the file; its folder is made.
+        keypoints: (N, M, V, 3) x, y in pixels and confidence 0-1.
+        size: (width, height) of the frames, pixels.
+        source: what found them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            keypoints=keypoints.astype(np.float32),
+            width=size[0],
+            height=size[1],
+            source=np.array(source),
+        )
+    partial.replace(path)
+
+
 # ---------------------------------------------------------------- arrays
 
 
@@ -235,6 +257,7 @@ def _read_scalar(archive: zipfile.ZipFile, name: str) -> int | None:
 
 def _checked(keypoints: np.ndarray) -> np.ndarray:
     """Return (..., V, 3) keypoints as float32, undetected joints as exact zeros."""
+    keypoints = keypoints.astype(np.float64)  # half precision cannot hold the bounds below
     if not np.isfinite(keypoints).all():
         raise _Fault("holds NaN or infinite keypoints, they should be finite")
     confidence = keypoints[..., 2]

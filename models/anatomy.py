@@ -35,17 +35,26 @@ def is_published(state: Mapping[str, Tensor]) -> bool:
     return any(key.startswith(published) for key in state for _, published in PUBLISHED_PREFIXES)
 
 
+STREAM_OPTIONS = {
+    "frames alone": "no fusion option",
+    "early fusion": "--early_fusion_poses",
+    "late fusion with attention": "--late_fusion_poses_attention",
+    "late fusion without attention": "--late_fusion_poses_fast",
+    "skeletons alone": "main_only_pose.py (--pose_only in tests)",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Anatomy:
     """A model as far as its state dict shows it.
 
     Attributes:
         classes: K, None without a classifier.
-        streams: which streams, and how they are fused.
+        streams: which streams, and how they are fused: a key of `STREAM_OPTIONS`.
         arch: name of the backbone; None without one, or if torchvision has none like it.
         width: channels of its first layer.
         channels: input channels.
-        gsf: whether it has GSF modules.
+        gsf: whether the backbone has GSF modules; None without a backbone.
     """
 
     classes: int | None
@@ -53,7 +62,7 @@ class Anatomy:
     arch: str | None
     width: int | None
     channels: int | None
-    gsf: bool
+    gsf: bool | None
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> "Anatomy":
@@ -68,50 +77,44 @@ class Anatomy:
         head = names.get("new_fc.weight")
         return cls(
             classes=None if head is None else head.shape[0],
-            streams=_streams(names, bool(backbone)),
+            streams=_streams(names, None if stem is None else stem.shape[1]),
             arch=_arch(backbone),
             width=None if stem is None else stem.shape[0],
             channels=None if stem is None else stem.shape[1],
-            gsf=any(".gsf." in key for key in backbone),
+            gsf=any(".gsf." in key for key in backbone) if backbone else None,
         )
 
     def __str__(self) -> str:
-        """Describe it, as in "a 2-class resnet50 with 4 channels and GSF"."""
-        text = "a model" if self.classes is None else f"a {self.classes}-class model"
+        """Describe it, as in "a 2-class resnet50 with 4 channels, with GSF, early fusion"."""
+        classes = "" if self.classes is None else f"{self.classes}-class "
         if self.channels is None:
-            return f"{text} of {self.streams}"
-        backbone = self.arch or "unknown backbone"
+            return f"a {classes}model of {self.streams}"
         width = "" if self.width == STEM_WIDTH else f" of width {self.width}"
-        gsf = "" if self.gsf else "out"
-        text = text.replace("model", backbone) + f"{width} with {self.channels} channels"
-        return f"{text}, with{gsf} GSF, {self.streams}"
+        backbone = f"{self.arch or 'unknown backbone'}{width} with {self.channels} channels"
+        return f"a {classes}{backbone}, with{'' if self.gsf else 'out'} GSF, {self.streams}"
 
     def way_from(self, other: "Anatomy") -> str:
         """Say which options turn the model `other` into this one."""
-        wanted = []
-        if self.streams != other.streams:
-            wanted.append(f"the options of {self.streams}")
-        if self.arch != other.arch and self.arch is not None:
-            wanted.append(f"--arch {self.arch}")
-        if self.width != other.width and self.width is not None:
-            wanted.append(f"--width {self.width}")
-        if self.channels != other.channels and self.channels is not None:
-            wanted.append(f"--num_channels {self.channels}")
-        if self.gsf != other.gsf and self.channels is not None:
-            wanted.append("--gsf" if self.gsf else "no --gsf")
-        if self.classes != other.classes and self.classes is not None:
-            wanted.append(f"lists with {self.classes} classes (or --finetune)")
+        parts = (
+            (self.streams, other.streams, STREAM_OPTIONS[self.streams]),
+            (self.channels, other.channels, f"--num_channels {self.channels}"),
+            (self.arch, other.arch, f"--arch {self.arch}"),
+            (self.width, other.width, f"--width {self.width}"),
+            (self.gsf, other.gsf, "--gsf" if self.gsf else "no --gsf"),
+            (self.classes, other.classes, f"lists with {self.classes} classes (or --finetune)"),
+        )
+        wanted = [option for mine, theirs, option in parts if mine is not None and mine != theirs]
         return "give " + (" and ".join(wanted) or "the options that it was trained with")
 
 
-def _streams(names: Mapping[str, Tensor], has_backbone: bool) -> str:
-    if not has_backbone:
+def _streams(names: Mapping[str, Tensor], channels: int | None) -> str:
+    if channels is None:
         return "skeletons alone"
     if any(key.startswith("attention_layer.") for key in names):
         return "late fusion with attention"
     if any(key.startswith("feature_refinement_layer.") for key in names):
         return "late fusion without attention"
-    return "frames alone"
+    return "frames alone" if channels == 3 else "early fusion"
 
 
 def _arch(backbone: Mapping[str, Tensor]) -> str | None:

@@ -103,6 +103,9 @@ class GSFBottleneck(nn.Module):
 def insert_gsf(network: ResNet, num_segments: int, gsf_ch_ratio: int = 100) -> None:
     """Replace every residual block of `network`, in place, by one with GSF.
 
+    GSF shuffles its channels, so the norm after it meets them in another order than the one that
+    its pretrained statistics were taken in. Published models have it so; training mends it.
+
     Args:
         network: any torchvision ResNet; its weights stay.
         num_segments: T; the network then takes (B*T, C, H, W), clip by clip.

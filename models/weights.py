@@ -3,10 +3,12 @@
 Files are read as plain data (`weights_only=True`): whatever a file says, none of its code runs.
 """
 
+import io
 import re
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,13 +61,10 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     name = url.rpartition("/")[2]
     try:
-        return torch.hub.load_state_dict_from_url(
-            url,
-            map_location="cpu",
-            progress=sys.stderr.isatty(),
-            check_hash=True,
-            weights_only=True,
-        )
+        with _only_for_terminals():
+            return torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True
+            )
     except OSError as error:  # no network, no such address, no space
         raise InputError(
             f"the ImageNet weights {name} are not in {folder} and cannot be downloaded from {url} "
@@ -76,6 +75,11 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
             f"the ImageNet weights {folder / name} are damaged ({_first_line(error)}): delete the "
             f"file to download it again from {url}, or add --pretrained none"
         ) from error
+
+
+def _only_for_terminals() -> AbstractContextManager[object]:
+    """Keep the progress of a download out of logs."""
+    return nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
 
 
 # ---------------------------------------------------------------- reading

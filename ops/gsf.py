@@ -163,20 +163,23 @@ class _Fuse(torch.autograd.Function):
         ctx.num_segments = num_segments
         moved = x * _to_source(share, num_segments)[..., None]
         moved *= gate[:, :, None]
-        moved = moved.unflatten(0, (-1, num_segments))
-        out = x * (1 - share)[..., None]
-        out *= (1 - gate)[:, :, None]
-        clips = out.unflatten(0, (-1, num_segments))
-        clips[:, :-1, 0] += moved[:, 1:, 0]
-        clips[:, 1:, 1] += moved[:, :-1, 1]
-        return _shuffle(out)
+        moved = _halves(moved).unflatten(0, (-1, num_segments))
+        out = torch.empty_like(x)
+        mixed = _interleaved(out).copy_(_halves(x))
+        mixed *= _halves(1 - share)[..., None]
+        mixed *= (1 - gate)[:, :, None, None]
+        mixed = mixed.unflatten(0, (-1, num_segments))
+        mixed[:, :-1, 0] += moved[:, 1:, 0]
+        mixed[:, 1:, 1] += moved[:, :-1, 1]
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Return the gradients of x, gate and share."""
         x, gate, share = ctx.saved_tensors
-        stayed = _unshuffle(grad_out)
+        stayed = torch.empty_like(x)
+        _halves(stayed).copy_(_interleaved(grad_out))
         product = x * stayed
         grad_gate = -_row_times(1 - share, product)
         grad_share = -_row_times(1 - gate, product.transpose(2, 3))
@@ -200,18 +203,14 @@ def _row_times(row: Tensor, matrix: Tensor) -> Tensor:
     return (row[..., None, :] @ matrix).squeeze(-2)
 
 
-def _shuffle(x: Tensor) -> Tensor:
-    """Interleave the halves of each group of (N, 2, K, P): channel j of half i goes to 2j + i."""
-    out = torch.empty_like(x)
-    out.unflatten(2, (-1, 2)).transpose(2, 3).copy_(x.unflatten(2, (2, -1)))
-    return out
+def _halves(x: Tensor) -> Tensor:
+    """View (N, 2, K, ...) as (N, 2, 2, K/2, ...): the halves of each group."""
+    return x.unflatten(2, (2, -1))
 
 
-def _unshuffle(x: Tensor) -> Tensor:
-    """Undo `_shuffle`; always a new tensor."""
-    out = torch.empty_like(x)
-    out.unflatten(2, (2, -1)).copy_(x.unflatten(2, (-1, 2)).transpose(2, 3))
-    return out
+def _interleaved(x: Tensor) -> Tensor:
+    """View shuffled channels in the order of `_halves`: channel j of half i is 2j + i."""
+    return x.unflatten(2, (-1, 2)).transpose(2, 3)
 
 
 def _shift(values: Tensor, num_segments: int, back: int) -> Tensor:

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from errors import InputError
 from models.estimators import UltralyticsPose, pick_people
@@ -81,6 +83,36 @@ def test_joints_that_were_not_found_are_zero_in_all_three_values():
     picked = pick_people(person, np.ones(1), max_people=1)[0]
     assert not picked[[3, 4]].any()
     assert picked[[0, 1, 2, *range(5, 17)]].all()
+
+
+class Recorder:
+    """Stands for a model: keeps the images it is given, finds somebody at its mean colour."""
+
+    def __init__(self):
+        self.batches = []
+
+    def predict(self, images, conf, device, verbose):
+        self.batches.append(images)
+        people = [np.full((1, 17, 3), 1.0, np.float32) * image.mean() for image in images]
+        return [
+            SimpleNamespace(
+                keypoints=SimpleNamespace(data=torch.from_numpy(person)),
+                boxes=SimpleNamespace(conf=torch.ones(1)),
+            )
+            for person in people
+        ]
+
+
+def test_frames_go_in_as_bgr_in_batches_and_come_out_in_order():
+    estimator = UltralyticsPose.__new__(UltralyticsPose)
+    estimator.confidence, estimator.max_people, estimator.device = 0.8, 1, "cpu"
+    estimator.batch_size, estimator._model = 2, Recorder()
+    frames = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    frames[..., 0] += 10  # red
+    found = estimator(frames)
+    assert [len(images) for images in estimator._model.batches] == [2, 2, 1]
+    assert np.array_equal(estimator._model.batches[0][0][0, 0], [1, 1, 11])
+    assert np.allclose(found[:, 0, 0, 0], frames.mean(axis=(1, 2, 3)))
 
 
 def test_missing_weights_name_the_address(tmp_path):

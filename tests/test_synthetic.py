@@ -134,6 +134,15 @@ def test_a_mirrored_jump_is_the_mirror_image_of_the_jump():
     assert np.abs(mirrored - joints).max() > 0.1
 
 
+def test_left_is_to_the_left_of_where_the_nose_points_mirrored_or_not(clips):
+    assert 0.4 < np.mean([clip.jump.mirrored for clip in clips]) < 0.6
+    for clip in clips[:40]:
+        leftwards = clip.joints[:, Joint.LEFT_SHOULDER] - clip.joints[:, Joint.RIGHT_SHOULDER]
+        upwards = clip.joints[:, Joint.HEAD] - clip.joints[:, Joint.NECK]
+        ahead = clip.joints[:, Joint.NOSE] - clip.joints[:, Joint.HEAD]
+        assert (np.cross(leftwards, upwards) * ahead).sum(axis=-1).min() > 0
+
+
 def test_a_skater_who_faces_the_camera_shows_the_left_hand_on_the_right():
     clip = simulate_clip(SIZE, 0, LANDED)
     body = joint_positions(DIRECTIONS[Pose.GLIDE][None], clip.physique)  # looks along +z

@@ -119,6 +119,24 @@ def test_an_interrupted_run_goes_on_where_it_stopped(home, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
+def test_a_clip_that_fails_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+    class DiskFullError(Exception):
+        pass
+
+    frames = []
+
+    def encode(frame):
+        frames.append(frame)
+        if len(frames) == 20:
+            raise DiskFullError
+        return b"picture"
+
+    monkeypatch.setattr("datasets.synthetic.writer._encode_jpeg", encode)
+    with pytest.raises(DiskFullError):
+        ensure_synthetic(SPEC, tmp_path, workers=1)
+    assert not list((tmp_path / "synthetic" / "frames").iterdir())
+
+
 def test_a_set_of_another_spec_is_refused_and_kept(home):
     before = tree(home)
     wanted = SyntheticSpec(SPEC.size, SPEC.clips, seed=9)

@@ -187,7 +187,16 @@ def test_affine_operations_move_frames_and_keypoints_alike(name, level):
     assert found == pytest.approx(moved, abs=0.3)
 
 
-def test_operations_are_joined_in_the_order_in_which_they_are_drawn():
+def test_a_quarter_turn_is_exact_to_the_pixel():
+    """Half a pixel between the conventions of frames and keypoints would show here."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
+    quarter = Augmentation((), transforms._AFFINE["rotate"](3)[:2])
+    assert np.array_equal(quarter.apply_to_frames(frames), np.rot90(frames, -1, axes=(1, 2)))
+    moved = quarter.apply_to_keypoints(one_joint(1, 2), 9)
+    assert moved[0, 0, 0] == pytest.approx((7, 1, 1), abs=1e-5)
+
+
+def test_a_joined_map_equals_its_parts_one_after_the_other():
     shear, shift = transforms._AFFINE["shear_x"](1), transforms._AFFINE["translate_y"](1)
     joined = Augmentation((), (shift @ shear)[:2])
     keypoints = one_joint(30, 20)

@@ -126,10 +126,10 @@ def test_a_newer_format_is_refused(tmp_path):
 MISFITS = [
     (lambda: model(arch="resnet34"), "a 2-class resnet34 of width 8", "--arch resnet34"),
     (lambda: model("--width", "16"), "width 16", "--width 16"),
-    (lambda: model("--early_fusion_poses"), "4 channels", "--num_channels 4"),
+    (lambda: model("--early_fusion_poses"), "4 channels", "--early_fusion_poses"),
     (lambda: model(classes=5), "a 5-class resnet18", "lists with 5 classes (or --finetune)"),
-    (lambda: model(ATTENTION), "late fusion with attention", "late fusion with attention"),
-    (pose_model, "a 2-class model of skeletons alone", "the options of skeletons alone"),
+    (lambda: model(ATTENTION), "late fusion with attention", "--late_fusion_poses_attention"),
+    (pose_model, "a 2-class model of skeletons alone", "main_only_pose.py"),
     (lambda: model("--gsf_ch_ratio", "50"), "GSF", "the options that it was trained with"),
 ]
 
@@ -311,7 +311,7 @@ def test_imagenet_weights_exist_for_one_width():
 
 
 def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(
-    monkeypatch, tmp_path
+    monkeypatch, tmp_path, capfd
 ):
     def unreachable(*_, **__):
         raise urllib.error.URLError("no route")
@@ -322,6 +322,7 @@ def test_without_a_network_the_message_says_what_to_fetch_and_where_to_put_it(
     assert "https://download.pytorch.org/models/resnet50-0676ba61.pth" in message
     assert str(tmp_path / "checkpoints") in message
     assert "--pretrained none" in message
+    assert capfd.readouterr() == ("", "")  # the message is all that a log gets
 
 
 def test_imagenet_weights_that_are_there_need_no_network(monkeypatch, tmp_path):
