@@ -50,7 +50,13 @@ FIXED_OPTIONS = (
     "gsf_ch_ratio",
     "pose_model",
 )
-INPUT_OPTIONS = ("input_size", "frame_interval", "heatmap_sigma", "mask_background")
+INPUT_OPTIONS = (
+    "input_size",
+    "field_of_view",
+    "frame_interval",
+    "heatmap_sigma",
+    "mask_background",
+)
 POSE_OPTIONS = ("pose_normalize", "missing_pose")
 # Where the clips came from; lists are not among them, so the test list is the data set's own.
 SOURCE_OPTIONS = (
@@ -203,6 +209,13 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
     group.add_argument("--num_segments", type=positive, default=8, help="frames per clip, T")
     group.add_argument("--input_size", type=positive, default=224, help="side of the crop, pixels")
+    group.add_argument(
+        "--field_of_view",
+        choices=("square", "frame"),
+        default="square",
+        help="crops are squares over the short side, as published, or have the shape of the "
+        "frame and are squeezed into the square input",
+    )
     group.add_argument(
         "--num_channels",
         type=int,

@@ -10,6 +10,7 @@ and an undetected joint stays exactly (0, 0, 0) through every change. (torchvisi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,6 +33,10 @@ HEATMAP_MEAN = 0.06
 HEATMAP_STD = 0.2
 # The published heatmap is stored in 8 bits: below one step its mask is 0.
 _MASK_THRESHOLD = 1 / 255
+
+
+# Crops are squares over the short side, as published, or have the shape of the frame.
+FieldOfView = Literal["square", "frame"]
 
 
 # ---------------------------------------------------------------- geometry
@@ -94,19 +99,25 @@ def move_keypoints(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def train_geometry(
-    width: int, height: int, out_size: int, rng: np.random.Generator, may_flip: bool = True
+    width: int,
+    height: int,
+    out_size: int,
+    rng: np.random.Generator,
+    may_flip: bool = True,
+    field: FieldOfView = "square",
 ) -> Geometry:
     """Draw a multi-scale crop of a frame, and a mirror with probability 1/2.
 
-    Width and height of the crop are the short side times 1, .875, .75 or .66, at most one step of
-    that ladder apart; its place is one of 13: corners, centre, middles of the edges, and the four
+    Width and height of the crop are those of the field of view (the square over the short side,
+    or the frame) times 1, .875, .75 or .66, at most one step of that ladder apart; its place is one of 13: corners, centre, middles of the edges, and the four
     points halfway between centre and corners.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
     recipe, which GSF and GSP use.
     """
-    sides = [int(min(width, height) * scale) or 1 for scale in _TRAIN_SCALES]
-    pairs = [(w, h) for i, w in enumerate(sides) for j, h in enumerate(sides) if abs(i - j) <= 1]
+    whole = _whole(width, height, field)
+    widths, heights = ([int(side * scale) or 1 for scale in _TRAIN_SCALES] for side in whole)
+    pairs = [(w, h) for i, w in enumerate(widths) for j, h in enumerate(heights) if abs(i - j) <= 1]
     # The 13 places are the dark fields of a 5 x 5 chess board.
     places = [(i, j) for i in range(5) for j in range(5) if (i + j) % 2 == 0]
     crop_width, crop_height = pairs[rng.integers(len(pairs))]
@@ -116,18 +127,24 @@ def train_geometry(
     return Geometry(CropBox(left, top, crop_width, crop_height), out_size, flip)
 
 
-def eval_geometries(width: int, height: int, out_size: int, crops: int = 1) -> tuple[Geometry, ...]:
+def eval_geometries(
+    width: int, height: int, out_size: int, crops: int = 1, field: FieldOfView = "square"
+) -> tuple[Geometry, ...]:
     """Return the crops of one frame for evaluation.
 
+    With field "square":
     1: the centre, 7/8 of the short side, as resizing the short side to 256 and cutting out 224.
     3: squares of the whole short side at the start, middle and end of the long side.
     5: four corners and the centre, at the size of 1.
     10: those 5 and their mirror images, also for data sets whose labels tell left from right
     (a mirrored view then votes for the wrong side: use 5 there).
+    With field "frame" 1 is the whole frame, and the others are boxes of 7/8 of it.
     """
-    short = min(width, height)
-    side = short if crops == 3 else max(round(short * _VAL_SHARE), 1)
-    right, bottom = width - side, height - side
+    # The crop count that shows the whole field of view.
+    covering = 3 if field == "square" else 1
+    share = 1 if crops == covering else _VAL_SHARE
+    box = [max(round(side * share), 1) for side in _whole(width, height, field)]
+    right, bottom = width - box[0], height - box[1]
     centre = (right // 2, bottom // 2)
     corners = ((0, 0), (right, 0), (0, bottom), (right, bottom))
     places = {
@@ -138,8 +155,13 @@ def eval_geometries(width: int, height: int, out_size: int, crops: int = 1) -> t
     }
     if crops not in places:
         raise ValueError(f"test crops are one of {', '.join(map(str, places))}, got {crops}")
-    views = tuple(Geometry(CropBox(left, top, side, side), out_size) for left, top in places[crops])
+    views = tuple(Geometry(CropBox(left, top, *box), out_size) for left, top in places[crops])
     return (*views, *(replace(view, flip=True) for view in views)) if crops == 10 else views
+
+
+def _whole(width: int, height: int, field: FieldOfView) -> tuple[int, int]:
+    short = min(width, height)
+    return (width, height) if field == "frame" else (short, short)
 
 
 # ---------------------------------------------------------------- RandAugment

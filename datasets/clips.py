@@ -17,6 +17,7 @@ from ops.heatmap import joint_heatmap
 from ops.skeleton import COCO17, Normalization, SkeletonLayout, normalize_keypoints
 from transforms import (
     Augmentation,
+    FieldOfView,
     Geometry,
     draw_augmentation,
     eval_geometries,
@@ -45,6 +46,7 @@ class InputSpec:
         mask_background: black out RGB where the heatmap is 0.
         heatmap_sigma: of a joint, in pixels of a frame with a short side of 360.
         pose_normalize: frame of reference of the keypoints.
+        field_of_view: crops are squares over the short side, or have the shape of the frame.
         num_people: M; clips with fewer are filled up with undetected people.
     """
 
@@ -57,6 +59,7 @@ class InputSpec:
     mask_background: bool = False
     heatmap_sigma: float = 10.0
     pose_normalize: Normalization = "clip"
+    field_of_view: FieldOfView = "square"
     num_people: int = 1
 
 
@@ -158,10 +161,10 @@ class ClipDataset(Dataset[Sample]):
     def _choose_crops(
         self, size: tuple[int, int], rng: np.random.Generator | None
     ) -> tuple["_Crop", ...]:
-        side = self.spec.input_size
+        side, field = self.spec.input_size, self.spec.field_of_view
         if rng is None:
-            return tuple(map(_Crop, eval_geometries(*size, side, self.views.test_crops)))
-        geometry = train_geometry(*size, side, rng, self.views.may_flip)
+            return tuple(map(_Crop, eval_geometries(*size, side, self.views.test_crops, field)))
+        geometry = train_geometry(*size, side, rng, self.views.may_flip, field)
         return (_Crop(geometry, draw_augmentation(rng) if self.views.rand_augment else None),)
 
     def _load_tracks(

@@ -212,6 +212,7 @@ def _build_dataset(
         mask_background=args.mask_background,
         heatmap_sigma=args.heatmap_sigma,
         pose_normalize=args.pose_normalize,
+        field_of_view=args.field_of_view,
     )
     clips, report = find_clips(
         source.root,

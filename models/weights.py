@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,10 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
     url = get_model_weights(arch)["IMAGENET1K_V1"].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     name = url.rpartition("/")[2]
+    # The progress of a download is for terminals, not for logs or what is piped on.
+    screen = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
-        with _only_for_terminals():
+        with redirect_stdout(screen), redirect_stderr(screen):
             return torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True
             )
@@ -75,11 +77,6 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
             f"the ImageNet weights {folder / name} are damaged ({_first_line(error)}): delete the "
             f"file to download it again from {url}, or add --pretrained none"
         ) from error
-
-
-def _only_for_terminals() -> AbstractContextManager[object]:
-    """Keep the progress of a download out of logs."""
-    return nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
 
 
 # ---------------------------------------------------------------- reading
