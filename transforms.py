@@ -109,8 +109,9 @@ def train_geometry(
     """Draw a multi-scale crop of a frame, and a mirror with probability 1/2.
 
     Width and height of the crop are those of the field of view (the square over the short side,
-    or the frame) times 1, .875, .75 or .66, at most one step of that ladder apart; its place is one of 13: corners, centre, middles of the edges, and the four
-    points halfway between centre and corners.
+    or the frame) times 1, .875, .75 or .66, at most one step of that ladder apart; its place is
+    one of 13: corners, centre, middles of the edges, and the four points halfway between centre
+    and corners.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
     recipe, which GSF and GSP use.
