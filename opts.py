@@ -125,6 +125,14 @@ def non_negative_real(text: str) -> float:
     return value
 
 
+def crop_scale(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    value = _real(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0 and at most 1")
+    return value
+
+
 def probability(text: str) -> float:
     """Read a number in [0, 1)."""
     value = _real(text)
@@ -258,6 +266,13 @@ def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
         const=True,
         dest="rand_augment",
         help="the same: our RandAugment is valid for any number of channels",
+    )
+    group.add_argument(
+        "--crop_scales",
+        type=crop_scale,
+        nargs="+",
+        default=(1.0, 0.875, 0.75, 0.66),
+        help="sizes of the random crop, as shares of the field of view",
     )
     group.add_argument("--no_flip", action="store_true", help="never mirror a clip")
 

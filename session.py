@@ -97,9 +97,18 @@ def train(args: argparse.Namespace) -> float:
     except Interrupted as event:
         say(f"{event}: saved {run.last}; continue with --resume {run.last}")
         raise SystemExit(128 + event.signum) from event
+    say_missing_poses(session.train_clips, session.val_clips)
     best = session.state
     say(f"best val top-1 {best.best:.2%} in epoch {best.best_epoch}: {run.best}")
     return best.best
+
+
+def say_missing_poses(*loaders: DataLoader) -> None:
+    """Say how many clips lacked keypoints and what became of them, if any did."""
+    for loader in loaders:
+        report = clips_of(loader).report
+        if report is not None and report.text():
+            say(report.text())
 
 
 # ---------------------------------------------------------------- building

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
         )
     metrics = Metrics.of(scores.labels, scores.scores, scores.loss)
     say(f"{args.dataset}, {args.split} list, {args.num_clips} x {args.test_crops} views of a clip")
+    session.say_missing_poses(clips)
     say(metrics_text(metrics, source.classes))
     write_report(output, args, metrics, source.classes)
     if args.save_scores:

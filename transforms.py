@@ -8,7 +8,7 @@ and an undetected joint stays exactly (0, 0, 0) through every change. (torchvisi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from ops.skeleton import COCO17, SkeletonLayout, swap_left_right
 
 # Published recipe: the validation crop is 224 of a short side of 256.
 _VAL_SHARE = 224 / 256
-_TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)
+CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 
 # ImageNet, of RGB in [0, 1]: what pretrained backbones expect.
 RGB_MEAN = (0.485, 0.456, 0.406)
@@ -105,19 +105,20 @@ def train_geometry(
     rng: np.random.Generator,
     may_flip: bool = True,
     field: FieldOfView = "square",
+    scales: Sequence[float] = CROP_SCALES,
 ) -> Geometry:
     """Draw a multi-scale crop of a frame, and a mirror with probability 1/2.
 
     Width and height of the crop are those of the field of view (the square over the short side,
-    or the frame) times 1, .875, .75 or .66, at most one step of that ladder apart; its place is
-    one of 13: corners, centre, middles of the edges, and the four points halfway between centre
+    or the frame) times one of `scales`, at most one step of that ladder apart; its place is one of
+    13: corners, centre, middles of the edges, and the four points halfway between centre
     and corners.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
     recipe, which GSF and GSP use.
     """
     whole = _whole(width, height, field)
-    widths, heights = ([int(side * scale) or 1 for scale in _TRAIN_SCALES] for side in whole)
+    widths, heights = ([int(side * scale) or 1 for scale in scales] for side in whole)
     pairs = [(w, h) for i, w in enumerate(widths) for j, h in enumerate(heights) if abs(i - j) <= 1]
     # The 13 places are the dark fields of a 5 x 5 chess board.
     places = [(i, j) for i in range(5) for j in range(5) if (i + j) % 2 == 0]

@@ -16,6 +16,7 @@ from ops.batch import Batch
 from ops.heatmap import joint_heatmap
 from ops.skeleton import COCO17, Normalization, SkeletonLayout, normalize_keypoints
 from transforms import (
+    CROP_SCALES,
     Augmentation,
     FieldOfView,
     Geometry,
@@ -71,6 +72,7 @@ class ViewSpec:
         train: draw sampling, crop, mirror and augmentation from seed, epoch and clip.
         may_flip: training may mirror a clip.
         rand_augment: training applies RandAugment.
+        crop_scales: sizes of training crops, as shares of the field of view.
         num_clips: samplings of each clip in evaluation.
         test_crops: crops of each frame in evaluation.
     """
@@ -78,6 +80,7 @@ class ViewSpec:
     train: bool = False
     may_flip: bool = True
     rand_augment: bool = False
+    crop_scales: tuple[float, ...] = CROP_SCALES
     num_clips: int = 1
     test_crops: int = 1
 
@@ -164,7 +167,8 @@ class ClipDataset(Dataset[Sample]):
         side, field = self.spec.input_size, self.spec.field_of_view
         if rng is None:
             return tuple(map(_Crop, eval_geometries(*size, side, self.views.test_crops, field)))
-        geometry = train_geometry(*size, side, rng, self.views.may_flip, field)
+        views = self.views
+        geometry = train_geometry(*size, side, rng, views.may_flip, field, views.crop_scales)
         return (_Crop(geometry, draw_augmentation(rng) if self.views.rand_augment else None),)
 
     def _load_tracks(

@@ -112,6 +112,7 @@ def build_train_loader(
         train=True,
         may_flip=source.row.may_flip and not args.no_flip,
         rand_augment=args.rand_augment,
+        crop_scales=tuple(args.crop_scales),
     )
     dataset = _build_dataset(args, source, source.records("train"), views, estimate)
     return _build_loader(args, dataset, args.batch_size)

@@ -1,6 +1,6 @@
 """The batch: what a loader yields and every model takes. Defined here and nowhere else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,12 +37,19 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`."""
-        moved = {
-            name: tensor.to(device, non_blocking=True)
-            for name in ("frames", "keypoints", "label")
-            if (tensor := getattr(self, name)) is not None
-        }
-        return replace(self, **moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from which a copy to a GPU overlaps with work."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            frames=None if self.frames is None else change(self.frames),
+            keypoints=None if self.keypoints is None else change(self.keypoints),
+            label=None if self.label is None else change(self.label),
+        )
 
     def rows(self, most: int) -> "Iterator[Batch]":
         """Yield the B*V rows as batches of at most `most`, without labels and names."""
