@@ -36,6 +36,15 @@ MODES = {
 CLIPS = {"train": 7, "val": 3, "test": 5}
 
 
+@pytest.fixture(autouse=True)
+def _machine_state():
+    """A session tunes its process; give the other tests theirs back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """FR-FS-shaped: 15 clips of 9 to 12 frames, a square that rises (1) or falls (0)."""

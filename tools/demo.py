@@ -20,12 +20,15 @@ from errors import InputError, run_script  # noqa: E402
 from opts import OneLineParser, natural, positive  # noqa: E402
 from reports import say  # noqa: E402
 
-BACKBONE = shlex.split("--arch resnet18 --width 32 --gsf --input_size 64 --pretrained none")
+BACKBONE = shlex.split(
+    "--arch resnet18 --width 32 --gsf --input_size 64 --field_of_view frame --crop_scales 1 0.875 "
+    "--pretrained none"
+)
 RECIPE = shlex.split("--optimizer adamw --batch-size 8 --iter_size 1 --warmup 1 --dropout 0.3")
 # Script and options of each mode; pose-only epochs are cheap, so there are more of them.
 MODES = {
     "rgb": ["main.py", *BACKBONE, *shlex.split("--epochs 8 --lr 0.003")],
-    "early": ["main.py", "--early_fusion_poses", *BACKBONE, *shlex.split("--epochs 6 --lr 0.003")],
+    "early": ["main.py", "--early_fusion_poses", *BACKBONE, *shlex.split("--epochs 9 --lr 0.003")],
     "late": [
         "main.py",
         "--late_fusion_poses_attention",

@@ -94,7 +94,7 @@ def plan_scene(
 
     target = np.empty((len(times), 3))
     target[:, [0, 2]] = _smooth(path, times)
-    target[:, 1] = 0.8 + 0.45 * _smooth(flight(jump, times)[:, None], times)[:, 0]
+    target[:, 1] = 0.8 + 0.6 * _smooth(flight(jump, times)[:, None], times)[:, 0]
     towards = target - position
     distance = np.linalg.norm(towards, axis=1)
 
@@ -105,7 +105,7 @@ def plan_scene(
     zoom = 1 + rng.uniform(-0.1, 0.1) * np.linspace(-1, 1, len(times))
     # A skater of 1.75 m fills this share of the picture's height; the zoom half makes up for
     # coming closer and going away.
-    share = rng.uniform(0.53, 0.71)
+    share = rng.uniform(0.56, 0.76)
     at_rest = np.linalg.norm(position)
     focal = share * height * at_rest / 1.75 * zoom * np.sqrt(distance / at_rest)
     framing = rng.uniform(-1, 1, 2) * (0.10, 0.035) * np.array(size)
