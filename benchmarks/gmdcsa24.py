@@ -29,7 +29,10 @@ from errors import InputError, run_script  # noqa: E402
 from opts import OneLineParser, natural, positive  # noqa: E402
 from reports import say, wilson_interval, write_json  # noqa: E402
 
-BACKBONE = shlex.split("--arch resnet18 --width 32 --gsf --input_size 64 --pretrained none")
+BACKBONE = shlex.split(
+    "--arch resnet18 --width 32 --gsf --input_size 64 --field_of_view frame --crop_scales 1 0.875 "
+    "--pretrained none"
+)
 RECIPE = shlex.split(
     "--optimizer adamw --lr 0.001 --batch-size 8 --iter_size 1 --warmup 1 --dropout 0.3"
 )
@@ -166,7 +169,16 @@ def run_fold(
     # The last epoch is tested, so validation selects nothing: the training list serves.
     lists = ["--train_list", str(train_list), "--val_list", str(train_list), "--allow_overlap"]
     length = ["--epochs", str(epochs), "--eval-freq", str(epochs), "--seed", str(seed)]
-    where = ["--experiment_path", str(runs), "--experiment_name", name, "--workers", "0"]
+    where = [
+        "--experiment_path",
+        str(runs),
+        "--experiment_name",
+        name,
+        "--workers",
+        "0",
+        "--threads",
+        "1",
+    ]
     call([script, *data, *lists, *options, *RECIPE, *length, *where])
     last = max(runs.glob(f"experiments/gmdcsa24/*/*_{name}/last.pth.tar"))
     test = ["--test_list", str(test_list), "--batch-size", "8", "--workers", "0"]

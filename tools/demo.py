@@ -27,15 +27,15 @@ BACKBONE = shlex.split(
 RECIPE = shlex.split("--optimizer adamw --batch-size 8 --iter_size 1 --warmup 1 --dropout 0.3")
 # Script and options of each mode; pose-only epochs are cheap, so there are more of them.
 MODES = {
-    "rgb": ["main.py", *BACKBONE, *shlex.split("--epochs 8 --lr 0.003")],
+    "rgb": ["main.py", *BACKBONE, *shlex.split("--epochs 20 --lr 0.001")],
     "early": ["main.py", "--early_fusion_poses", *BACKBONE, *shlex.split("--epochs 9 --lr 0.003")],
     "late": [
         "main.py",
         "--late_fusion_poses_attention",
         *BACKBONE,
-        *shlex.split("--epochs 8 --lr 0.003"),
+        *shlex.split("--epochs 12 --lr 0.001"),
     ],
-    "pose": ["main_only_pose.py", *shlex.split("--epochs 60 --lr 0.003")],
+    "pose": ["main_only_pose.py", *shlex.split("--epochs 60 --lr 0.001")],
 }
 
 

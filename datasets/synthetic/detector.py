@@ -12,8 +12,8 @@ JITTER = (0.030, 0.040)  # standard deviation, share of body height; drawn per c
 MISSING_RATE = 0.22  # of joints, in frames where somebody is found
 MISSING_RUN = 3.0  # mean frames that a missing joint stays missing
 BURST_CLIPS = 0.5  # share of clips with bursts of empty frames
-BURST_FRAMES = (6, 16)  # length of a burst
-BURST_AT_LANDING = 0.6  # share of bursts that start in the blur around the touch-down
+BURST_FRAMES = (7, 18)  # length of a burst
+BURST_AT_LANDING = 0.75  # share of bursts that start in the blur around the touch-down
 BURST_LEAD = (-3, 6)  # frames that these start after it
 EMPTY_RATE = 0.03  # single empty frames anywhere
 
