@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_poses(path, keypoints, size, f"ultralytics {args.pose_weights.name}")
             found += int((keypoints[..., 2] > 0).any(axis=(1, 2)).sum())
             frames += len(keypoints)
-            line(number, len(todo), float("nan"))
+            line(number, len(todo))
     say(
         f"{len(todo)} clips written to {root / 'poses'}; somebody in {found / frames:.1%} of frames"
     )

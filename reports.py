@@ -161,7 +161,7 @@ class StepLine:
         self._name, self._every, self._start = name, every, time.monotonic()
         self._bar: tqdm | None = None
 
-    def __call__(self, done: int, total: int, loss: float) -> None:
+    def __call__(self, done: int, total: int, loss: float = math.nan) -> None:
         """Report that `done` of `total` steps are done, with the mean loss so far."""
         shown = "" if math.isnan(loss) else f"loss {loss:.4f}"
         if sys.stderr.isatty():

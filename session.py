@@ -1,7 +1,6 @@
 """A training session, from options to the best checkpoint: what both training scripts share."""
 
 import argparse
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ def say_missing_poses(*loaders: DataLoader) -> None:
 def open_data(args: argparse.Namespace) -> DataSource:
     """Open the data set, making the built-in one if need be; refuse lists that share clips."""
     with StepLine("making the built-in data set", every=100) as line:
-        source = open_dataset(args, progress=lambda done, total: line(done, total, math.nan))
+        source = open_dataset(args, progress=line)
     check_disjoint(source, args)
     return source
 

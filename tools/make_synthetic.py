@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,7 +18,7 @@ from datasets.synthetic import SyntheticSpec, ensure_synthetic  # noqa: E402
 from datasets.synthetic.sheet import draw_contact_sheet  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from opts import OneLineParser, add_synthetic_options, positive  # noqa: E402
-from reports import say  # noqa: E402
+from reports import StepLine, say  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,15 +49,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def write_data_set(args: argparse.Namespace) -> Path:
-    """Write the data set with a bar of clips done; return its folder."""
+    """Write the data set, saying how far it is; return its folder."""
     spec = SyntheticSpec(args.synthetic_size, tuple(args.synthetic_clips), args.synthetic_seed)
-    with tqdm(unit="clip", desc=args.name, delay=0.5) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return ensure_synthetic(spec, args.output, args.name, show, args.workers)
+    with StepLine(f"{args.name}, clips", every=100) as line:
+        return ensure_synthetic(spec, args.output, args.name, line, args.workers)
 
 
 def write_contact_sheet(path: Path) -> None:
