@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.frfs import write_list  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
-from opts import OneLineParser, natural, positive  # noqa: E402
+from option_groups import OneLineParser, natural, positive  # noqa: E402
 from reports import say, wilson_interval, write_json  # noqa: E402
 
 BACKBONE = shlex.split(

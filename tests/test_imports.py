@@ -18,7 +18,8 @@ SCRIPTS = {
 FREE = {"errors"}
 MAY_IMPORT = {
     "errors": set(),
-    "opts": set(),
+    "option_groups": set(),
+    "opts": {"option_groups"},
     "ops": set(),
     "transforms": {"ops"},
     "datasets": {"opts", "ops", "transforms"},

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from errors import InputError, run_script  # noqa: E402
-from opts import OneLineParser, natural, positive  # noqa: E402
+from option_groups import OneLineParser, natural, positive  # noqa: E402
 from reports import say  # noqa: E402
 
 BACKBONE = shlex.split(

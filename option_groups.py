@@ -1,0 +1,416 @@
+"""The options themselves, in ruled groups; `opts.py` puts them together and checks them."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+POSE_MODELS = ("mlp", "conv1d", "gcn")
+ARCHS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or isinstance(action.default, bool):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that shows defaults in its help and reports a user error in one line."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+# ---------------------------------------------------------------- value types
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Read '160x90' as (width, height)."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write WIDTHxHEIGHT, as in 160x90")
+    return int(width), int(height)
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
+    return int(text)
+
+
+def positive_real(text: str) -> float:
+    """Read a number above 0."""
+    value = _real(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return value
+
+
+def non_negative_real(text: str) -> float:
+    """Read a number of at least 0."""
+    value = _real(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
+    return value
+
+
+def crop_scale(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    value = _real(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0 and at most 1")
+    return value
+
+
+def probability(text: str) -> float:
+    """Read a number in [0, 1)."""
+    value = _real(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 0 and below 1")
+    return value
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+# ---------------------------------------------------------------- option groups
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Which clips: data set, lists, the built-in data set."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        help="FRFS, diving48, something-v1, something-v2, kinetics400, meccano, synthetic "
+        "(the built-in one), or any other name: a folder below --dataset_path in the same layout",
+    )
+    group.add_argument(
+        "--dataset_path",
+        type=Path,
+        help="folder that holds <dataset>/; default for --dataset synthetic: the cache folder",
+    )
+    for split in ("train", "val", "test"):
+        group.add_argument(
+            f"--{split}_list",
+            type=Path,
+            help=f"lines 'folder num_frames label' instead of the data set's own {split} list",
+        )
+    group.add_argument("--class_names", nargs="+", help="names in order of the label, for reports")
+    group.add_argument(
+        "--missing_pose",
+        choices=("error", "skip", "zero"),
+        default="error",
+        help="a clip without a keypoint file: stop, drop the clip, or treat every joint as "
+        "undetected; the last two are counted and reported",
+    )
+    group.add_argument(
+        "--pose_backend",
+        type=Path,
+        help="Ultralytics pose weights (.pt) that find keypoints while loading, for clips "
+        "without a keypoint file; only with --late_fusion_poses",
+    )
+    group.add_argument(
+        "--allow_overlap",
+        action="store_true",
+        help="accept the same clip in two of the lists (the result is then no test)",
+    )
+    group.add_argument(
+        "-j", "--workers", type=natural, default=4, help="loader processes; 0 loads in this one"
+    )
+    add_synthetic_options(parser)
+
+
+def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
+    """The built-in data set: how large, how many, which seed."""
+    group = parser.add_argument_group("built-in data set (--dataset synthetic)")
+    group.add_argument(
+        "--synthetic_size", type=frame_size, default=(160, 90), help="frame size, WIDTHxHEIGHT"
+    )
+    group.add_argument(
+        "--synthetic_clips",
+        type=positive,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(320, 80, 160),
+        help="clips in each list",
+    )
+    group.add_argument("--synthetic_seed", type=natural, default=0, help="seed of the generator")
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """What the network sees of a clip."""
+    group = parser.add_argument_group("input")
+    group.add_argument("--num_segments", type=positive, default=8, help="frames per clip, T")
+    group.add_argument("--input_size", type=positive, default=224, help="side of the crop, pixels")
+    group.add_argument(
+        "--field_of_view",
+        choices=("square", "frame"),
+        default="square",
+        help="crops are squares over the short side, as published, or have the shape of the "
+        "frame and are squeezed into the square input",
+    )
+    group.add_argument(
+        "--num_channels",
+        type=int,
+        choices=(3, 4),
+        help="4 adds the pose heatmap to RGB; default 4 with --early_fusion_poses, else 3",
+    )
+    group.add_argument(
+        "--frame_interval",
+        type=positive,
+        help="sample segments this many frames apart instead of over the whole clip",
+    )
+    group.add_argument(
+        "--heatmap_sigma",
+        type=positive_real,
+        default=10.0,
+        help="standard deviation of a joint's Gaussian, pixels of a frame with short side 360; "
+        "scales with the frame",
+    )
+    group.add_argument(
+        "--mask_background",
+        action="store_true",
+        help="set RGB to black where the heatmap is 0, as the published early fusion does",
+    )
+    group.add_argument(
+        "--pose_normalize",
+        choices=("clip", "frame", "none"),
+        default="clip",
+        help="keypoints of pose streams: centre on the median hips and scale by the torso of the "
+        "clip, the same per frame, or pixels of the crop",
+    )
+
+
+def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
+    """Random changes to training clips."""
+    group = parser.add_argument_group("augmentation")
+    group.add_argument("--rand_augment", action="store_true", help="RandAugment on every clip")
+    group.add_argument(
+        "--rand_augment_4ch",
+        action="store_const",
+        const=True,
+        dest="rand_augment",
+        help="the same: our RandAugment is valid for any number of channels",
+    )
+    group.add_argument(
+        "--crop_scales",
+        type=crop_scale,
+        nargs="+",
+        default=(1.0, 0.875, 0.75, 0.66),
+        help="sizes of the random crop, as shares of the field of view",
+    )
+    group.add_argument("--no_flip", action="store_true", help="never mirror a clip")
+
+
+def add_model_options(parser: argparse.ArgumentParser, fusion: str) -> None:
+    """The network; `fusion` is the default mode."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
+    group.add_argument(
+        "--width",
+        type=positive,
+        default=64,
+        help="channels of the first layer; 32 is a backbone of half the width",
+    )
+    group.add_argument("--gsf", action="store_true", help="add Gate-Shift-Fuse modules")
+    group.add_argument(
+        "--gsf_ch_ratio", type=positive, default=100, help="share of channels through GSF, per cent"
+    )
+    group.add_argument("--dropout", type=probability, default=0.5, help="before the classifier")
+    group.add_argument(
+        "--consensus_type", choices=("avg",), default="avg", help="how segments become a clip"
+    )
+    _add_fusion_options(group, fusion)
+    group.add_argument(
+        "--pose_model",
+        choices=POSE_MODELS,
+        help="pose stream; default mlp in late fusion, conv1d in main_only_pose.py",
+    )
+    group.add_argument(
+        "--attention_scope",
+        choices=("clip", "frame"),
+        default="clip",
+        help="segments attend to the whole clip, or each to itself alone as published",
+    )
+
+
+def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str) -> None:
+    flags = {
+        "early": ("--early_fusion_poses", "the pose heatmap is the 4th input channel"),
+        "late": ("--late_fusion_poses", "as _fast; can find keypoints itself, see --pose_backend"),
+        "late_fast": ("--late_fusion_poses_fast", "RGB and pose features, concatenated, refined"),
+        "late_attention": ("--late_fusion_poses_attention", "the same with attention before"),
+    }
+    exclusive = group.add_mutually_exclusive_group()
+    for mode, (flag, text) in flags.items():
+        exclusive.add_argument(
+            flag,
+            dest="fusion",
+            action="store_const",
+            const=mode,
+            default=fusion,
+            help=argparse.SUPPRESS if fusion == "pose" else text,
+        )
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Where the weights come from."""
+    group = parser.add_argument_group("initial weights")
+    group.add_argument(
+        "--pretrained",
+        default="imagenet",
+        help="backbone weights: imagenet, none, or a file in torchvision's naming",
+    )
+    group.add_argument("--checkpoint_path", type=Path, help="checkpoint for the two options below")
+    start = group.add_mutually_exclusive_group()
+    start.add_argument(
+        "--finetune",
+        action="store_true",
+        help="start from --checkpoint_path; the classifier is new when the classes differ",
+    )
+    start.add_argument(
+        "--feature_extractor",
+        action="store_true",
+        help="start from --checkpoint_path and train the classifier alone",
+    )
+
+
+def add_optim_options(parser: argparse.ArgumentParser) -> None:
+    """How the weights change. Defaults are the published recipe."""
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--epochs", type=positive, default=120, help="passes over the training list")
+    group.add_argument(
+        "-b", "--batch-size", type=positive, default=4, help="clips per forward pass"
+    )
+    group.add_argument(
+        "--iter_size",
+        type=positive,
+        default=2,
+        help="forward passes per step: the effective batch is batch-size x iter_size",
+    )
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd", help="method")
+    group.add_argument(
+        "--lr", "--learning-rate", type=positive_real, default=0.01, help="peak rate"
+    )
+    group.add_argument("--momentum", type=probability, default=0.9, help="of SGD")
+    group.add_argument(
+        "--weight-decay",
+        "--wd",
+        type=non_negative_real,
+        default=5e-4,
+        help="on weights; never on norms and biases",
+    )
+    group.add_argument("--warmup", type=natural, default=10, help="epochs of linear warm-up")
+    group.add_argument(
+        "--clip-gradient",
+        "--gd",
+        type=positive_real,
+        default=20.0,
+        help="largest norm of the whole gradient",
+    )
+    group.add_argument("--with_amp", action="store_true", help="automatic mixed precision")
+    group.add_argument(
+        "--amp_dtype",
+        choices=("fp16", "bf16"),
+        help="of --with_amp; default fp16 on CUDA, bf16 elsewhere",
+    )
+    group.add_argument(
+        "--class_weights",
+        choices=("none", "balanced"),
+        default="none",
+        help="weight the loss by the inverse class frequency",
+    )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Where to compute, and the seed."""
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
+    group.add_argument("--gpus", type=natural, nargs="+", help="index of the CUDA device to use")
+    group.add_argument(
+        "--threads",
+        type=positive,
+        help="of the computing process; default: half of the cores, the loader has the others",
+    )
+    group.add_argument("--seed", type=natural, default=0, help="of every random choice")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Where results go, how often, and how to continue."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--experiment_path", type=Path, default=Path(), help="runs go to <this>/experiments/"
+    )
+    group.add_argument(
+        "--experiment_name", default="run", help="last part of the run folder's name"
+    )
+    group.add_argument(
+        "--resume",
+        help="checkpoint to continue exactly, or 'auto': the newest run of this name that is not "
+        "finished, or a new one",
+    )
+    group.add_argument("--start-epoch", type=natural, help="count epochs from here, not from 0")
+    group.add_argument(
+        "-e", "--evaluate", action="store_true", help="only evaluate --resume on the val list"
+    )
+    group.add_argument("-p", "--print-freq", type=positive, default=20, help="steps between lines")
+    group.add_argument(
+        "-ef", "--eval-freq", type=positive, default=1, help="epochs between evaluations"
+    )
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """How to test."""
+    group = parser.add_argument_group("test")
+    group.add_argument("--weights", type=Path, required=True, help="checkpoint to test")
+    group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
+    group.add_argument("--num_clips", type=positive, default=1, help="samplings of each clip")
+    group.add_argument(
+        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
+    )
+    group.add_argument(
+        "-b", "--batch-size", type=positive, default=1, help="clips per forward pass"
+    )
+    group.add_argument("--softmax", action="store_true", help="average probabilities, not logits")
+    group.add_argument("--max_num", type=positive, help="test only the first clips of the list")
+    group.add_argument(
+        "--save_scores", action="store_true", help="write per-clip scores to scores_<split>.npz"
+    )
+    group.add_argument(
+        "--output", type=Path, help="folder of the report; default: the folder of --weights"
+    )
