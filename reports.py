@@ -169,7 +169,7 @@ class StepLine:
                 self._bar = tqdm(total=total, desc=self._name, initial=done - 1, leave=False)
             self._bar.set_postfix_str(shown, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif done % self._every == 0:
+        elif done and done % self._every == 0:
             seconds = time.monotonic() - self._start
             say(f"{self._name}: {done}/{total}  {shown}  {seconds:.0f} s")
 

@@ -241,6 +241,10 @@ def _build_dataset(
 def _build_loader(args: argparse.Namespace, dataset: ClipDataset, batch_size: int) -> DataLoader:
     batches = EpochBatches(len(dataset), batch_size, args.seed, shuffle=dataset.views.train)
     workers = min(args.workers, _num_cores(), len(batches))
+    if dataset.estimate is not None:
+        # One detector, in this process: a copy in each worker would multiply its memory, and a
+        # forked worker cannot use CUDA.
+        workers = 0
     num_views = dataset.views.num_clips * dataset.views.test_crops
     return DataLoader(
         dataset,

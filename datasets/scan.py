@@ -102,10 +102,10 @@ def find_clips(
         found = _within_memory(pool.map(find, records))
     lacking = [clip for clip in found if has_poses and clip.poses is None]
     if lacking and missing_pose == "error":
-        name = lacking[0].record.name
         raise InputError(
-            f"{root / 'poses' / name}.npz is not there and no .npy lies beside the frames, nor "
-            f"for {len(lacking) - 1} other clips: {REMEDY}, or choose --missing_pose skip or zero"
+            f"{len(lacking)} of {len(found)} clips have no keypoints: neither "
+            f"{root / 'poses' / lacking[0].record.name}.npz nor .npy files beside its frames are "
+            "there; run preprocess_pose.py, or choose --missing_pose skip or zero"
         )
     if missing_pose == "skip":
         found = [clip for clip in found if not has_poses or clip.poses is not None]

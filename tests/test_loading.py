@@ -209,7 +209,7 @@ def test_labels_and_missing_keypoints_are_at_hand(dataset):
     assert loader.dataset.labels.tolist() == [1, 0, 1]
     assert loader.dataset.report.text().startswith("1 of 4 clips had no keypoint file")
     args = options(dataset, "--late_fusion_poses")
-    assert "poses/train_0.npz is not there" in complaint(lambda: train_loader(args))
+    assert "poses/train_0.npz nor .npy" in complaint(lambda: train_loader(args))
     loader = build_train_loader(
         args, open_dataset(args), estimate=lambda f: np.ones((len(f), 1, 17, 3))
     )

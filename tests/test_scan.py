@@ -66,8 +66,8 @@ def test_a_clip_without_keypoints_stops_or_is_dropped_or_kept(dataset):
     for number in (1, 2):
         (dataset / "poses" / f"train_{number}.npz").unlink()
     message = complaint(dataset)
-    assert "poses/train_1.npz is not there" in message
-    assert "nor for 1 other clips" in message
+    assert "poses/train_1.npz nor .npy files beside its frames are there" in message
+    assert message.startswith("2 of 4 clips have no keypoints")
     assert "choose --missing_pose skip or zero" in message
 
     clips, report = find(dataset, missing_pose="skip")
