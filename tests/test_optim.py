@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from errors import InputError
+from models import build_model
 from optim import balanced_class_weights, build_optimizer, learning_rate, parameter_groups
+from opts import parse_train_args
 
 
 def test_schedule_equals_the_published_one():
@@ -67,3 +69,20 @@ def test_balanced_weights_give_classes_equal_sums():
 def test_balanced_weights_need_a_clip_of_each_class():
     with pytest.raises(InputError, match="class 1 has no clip in the training list"):
         balanced_class_weights(np.array([0, 0, 2]), 3)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--early_fusion_poses"],
+        ["--late_fusion_poses"],
+        ["--late_fusion_poses_fast", "--pose_model", "gcn"],
+        ["--late_fusion_poses_attention"],
+    ],
+)
+def test_defect_07_every_model_is_wholly_optimised(flags):
+    line = "--dataset synthetic --arch resnet18 --width 8 --gsf --pretrained none"
+    model = build_model(parse_train_args([*line.split(), *flags]), num_classes=2)
+    grouped = [p for group in parameter_groups(model, 0.1) for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))

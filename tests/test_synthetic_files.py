@@ -11,7 +11,7 @@ import pytest
 
 from datasets.synthetic import FPS, SyntheticSpec, ensure_synthetic, render_clip
 from datasets.synthetic.sheet import key_moments
-from datasets.synthetic.writer import balanced_labels
+from datasets.synthetic.writer import VERSION, balanced_labels
 from errors import InputError
 from tools.make_synthetic import main
 
@@ -155,7 +155,7 @@ def test_a_set_of_another_version_is_refused(tmp_path):
     facts = json.loads(marker.read_text())
     assert facts["class_names"] == ["landed", "fall"]
     marker.write_text(json.dumps(facts | {"version": 0}))
-    with pytest.raises(InputError, match=r"version 0.*wanted is \(version 1"):
+    with pytest.raises(InputError, match=rf"version 0.*wanted is \(version {VERSION}"):
         ensure_synthetic(SyntheticSpec((48, 32), (1, 1, 1)), tmp_path)
     marker.write_text("no json")
     with pytest.raises(InputError, match=r"\(unknown\), wanted"):
