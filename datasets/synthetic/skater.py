@@ -70,6 +70,7 @@ class Solids:
         head: which of the K is the head: hair, with a face where it looks.
         skirt: which are a skirt's halves, cut off flat at the hem.
         facing: (N, 3) unit vectors, where the face looks.
+        skin: (3,) the face's colour.
     """
 
     ends: np.ndarray
