@@ -17,7 +17,7 @@ from datasets.clips import ClipDataset, Estimate, InputSpec, ViewSpec, collate
 from datasets.order import EpochBatches
 from datasets.records import ClipRecord, count_classes, load_records
 from datasets.scan import find_clips
-from datasets.synthetic import SyntheticSpec, ensure_synthetic
+from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -158,9 +158,9 @@ def _make_synthetic(args: argparse.Namespace, progress: Callable[[int, int], Non
     )
     if args.dataset_path is not None:
         return ensure_synthetic(spec, args.dataset_path, progress=progress)
-    # The cache holds one data set per choice of options; a folder of the user's holds one.
-    choice = (*spec.size, *spec.clips, spec.seed)
-    name = "synthetic-{}x{}-{}-{}-{}-seed{}".format(*choice)
+    # The cache holds one data set per generator and choice of options; a folder of the user's one.
+    choice = (VERSION, *spec.size, *spec.clips, spec.seed)
+    name = "synthetic-v{}-{}x{}-{}-{}-{}-seed{}".format(*choice)
     return ensure_synthetic(spec, cache_folder(), name, progress=progress)
 
 

@@ -6,13 +6,14 @@ It needs no download. Everything follows from a seed: `render_clip` gives one cl
 
 from datasets.synthetic.choreography import FALL, FPS, LANDED
 from datasets.synthetic.clip import RenderedClip, SimulatedClip, render_clip, simulate_clip
-from datasets.synthetic.writer import CLASS_NAMES, SyntheticSpec, ensure_synthetic
+from datasets.synthetic.writer import CLASS_NAMES, VERSION, SyntheticSpec, ensure_synthetic
 
 __all__ = [
     "CLASS_NAMES",
     "FALL",
     "FPS",
     "LANDED",
+    "VERSION",
     "RenderedClip",
     "SimulatedClip",
     "SyntheticSpec",
