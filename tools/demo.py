@@ -28,7 +28,7 @@ RECIPE = shlex.split("--optimizer adamw --batch-size 8 --iter_size 1 --warmup 1 
 # Script and options of each mode; pose-only epochs are cheap, so there are more of them.
 MODES = {
     "rgb": ["main.py", *BACKBONE, *shlex.split("--epochs 20 --lr 0.001")],
-    "early": ["main.py", "--early_fusion_poses", *BACKBONE, *shlex.split("--epochs 9 --lr 0.001")],
+    "early": ["main.py", "--early_fusion_poses", *BACKBONE, *shlex.split("--epochs 12 --lr 0.002")],
     "late": [
         "main.py",
         "--late_fusion_poses_attention",
