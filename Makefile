@@ -17,7 +17,7 @@ demo: .venv/ready
 	$(BIN)/python tools/demo.py $(DEMO)
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
 lint: .venv/ready
 	$(BIN)/ruff check .

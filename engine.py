@@ -285,6 +285,12 @@ def evaluate(
 
 
 def _gather(clips: list[str], labels: Tensor, scores: Tensor, softmax: bool) -> Scores:
+    if not torch.isfinite(scores).all():
+        worst = clips[int((~torch.isfinite(scores)).any(1).nonzero()[0])]
+        raise InputError(
+            f"the scores of clip {worst} are not finite: the weights have diverged; lower --lr, or "
+            "use an earlier checkpoint"
+        )
     log_probabilities = scores.clamp(min=1e-12).log() if softmax else scores.log_softmax(1)
     loss = F.nll_loss(log_probabilities, labels)
     return Scores(tuple(clips), labels.numpy(), scores.numpy(), float(loss))
@@ -294,13 +300,24 @@ def _gather(clips: list[str], labels: Tensor, scores: Tensor, softmax: bool) -> 
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that `path` is at every moment the old file or the new one, whole."""
+    """Write a checkpoint so that `path` is at every moment the old file or the new one, whole.
+
+    Raises:
+        InputError: it cannot be written; the old file is still there.
+    """
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        torch.save(dict(payload), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(payload), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} cannot be written ({str(error).splitlines()[0]}); the file before it is "
+            "whole: make space or mend the folder, then --resume auto"
+        ) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,5 +1,7 @@
 """The one error type for what a user can mend, and how a script ends because of it."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -13,6 +15,14 @@ class InputError(ValueError):
     """
 
 
+class Interrupted(Exception):  # noqa: N818 - it is an event, not a fault
+    """A signal asked the program to stop; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
 def one_line(error: InputError) -> str:
     """Return the message of `error` without the traceback that a loader worker wraps around it."""
     last = str(error).strip().splitlines()[-1]
@@ -20,11 +30,28 @@ def one_line(error: InputError) -> str:
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run a script: exit 0 on success, 2 with one line on `InputError`, 130 on Ctrl-C."""
+    """Run a script and end it as users and job systems expect.
+
+    Exit codes: 0 on success; 2 with one line on an `InputError` or when a file cannot be read or
+    written; 128 plus the signal after a signal.
+    """
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
-        sys.stderr.write(f"error: {one_line(error)}\n")
-        sys.exit(2)
+        _end(one_line(error))
+    except Interrupted as event:
+        sys.exit(128 + event.signum)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does; nothing may be flushed any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        _end(f"{error.filename or 'a file'}: {error.strerror or error}")
+
+
+def _end(line: str) -> None:
+    sys.stderr.write(f"error: {line}\n")
+    sys.exit(2)

@@ -9,18 +9,10 @@ from typing import Any
 
 import torch
 
-from errors import InputError
+from errors import InputError, Interrupted
 
 # glibc's names for mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-class Interrupted(Exception):  # noqa: N818 - it is an event, not a fault
-    """A signal asked the run to stop; `signum` says which."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
 
 
 class StopRequest:

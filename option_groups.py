@@ -67,6 +67,14 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def seed_number(text: str) -> int:
+    """Read a whole number of at least 0 that fits in 32 bits."""
+    value = natural(text)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} must be below 2^32")
+    return value
+
+
 def positive_real(text: str) -> float:
     """Read a number above 0."""
     value = _real(text)
@@ -235,8 +243,10 @@ def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no_flip", action="store_true", help="never mirror a clip")
 
 
-def add_model_options(parser: argparse.ArgumentParser, fusion: str) -> None:
-    """The network; `fusion` is the default mode."""
+def add_model_options(
+    parser: argparse.ArgumentParser, fusion: str, *, pose_only: bool = False
+) -> None:
+    """The network; `fusion` is the default mode, `pose_only` adds a flag for skeletons alone."""
     group = parser.add_argument_group("model")
     group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
     group.add_argument(
@@ -253,7 +263,7 @@ def add_model_options(parser: argparse.ArgumentParser, fusion: str) -> None:
     group.add_argument(
         "--consensus_type", choices=("avg",), default="avg", help="how segments become a clip"
     )
-    _add_fusion_options(group, fusion)
+    _add_fusion_options(group, fusion, pose_only)
     group.add_argument(
         "--pose_model",
         choices=POSE_MODELS,
@@ -267,13 +277,15 @@ def add_model_options(parser: argparse.ArgumentParser, fusion: str) -> None:
     )
 
 
-def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str) -> None:
+def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str, pose_only: bool) -> None:
     flags = {
         "early": ("--early_fusion_poses", "the pose heatmap is the 4th input channel"),
         "late": ("--late_fusion_poses", "as _fast; can find keypoints itself, see --pose_backend"),
         "late_fast": ("--late_fusion_poses_fast", "RGB and pose features, concatenated, refined"),
         "late_attention": ("--late_fusion_poses_attention", "the same with attention before"),
     }
+    if pose_only:
+        flags["pose"] = ("--pose_only", "skeletons alone")
     exclusive = group.add_mutually_exclusive_group()
     for mode, (flag, text) in flags.items():
         exclusive.add_argument(
@@ -367,7 +379,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="of the computing process; default: half of the cores, the loader has the others",
     )
-    group.add_argument("--seed", type=natural, default=0, help="of every random choice")
+    group.add_argument("--seed", type=seed_number, default=0, help="of every random choice")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

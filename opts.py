@@ -104,10 +104,7 @@ def test_parser() -> OneLineParser:
     )
     add_data_options(parser)
     add_input_options(parser)
-    add_model_options(parser, "none")
-    parser.add_argument(
-        "--pose_only", dest="fusion", action="store_const", const="pose", help="skeletons alone"
-    )
+    add_model_options(parser, "none", pose_only=True)
     add_test_options(parser)
     add_device_options(parser)
     return parser
@@ -234,11 +231,20 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error("--finetune and --feature_extractor need --checkpoint_path")
     if args.checkpoint_path is not None and not (args.finetune or args.feature_extractor):
         parser.error("--checkpoint_path needs --finetune or --feature_extractor")
-    if args.evaluate and args.resume is None:
-        parser.error("--evaluate needs --resume: the checkpoint to evaluate")
+    if args.evaluate and args.resume in (None, "auto"):
+        parser.error("--evaluate needs --resume FILE: the checkpoint to evaluate")
+    if (args.start_epoch or 0) >= args.epochs:
+        parser.error(f"--start-epoch {args.start_epoch} leaves none of {args.epochs} --epochs")
+    _check_name(parser, "--experiment_name", args.experiment_name)
     if args.amp_dtype is not None and not args.with_amp:
         parser.error("--amp_dtype needs --with_amp")
     check_model(parser, args)
+
+
+def _check_name(parser: argparse.ArgumentParser, option: str, name: str) -> None:
+    """Refuse a name that is a path: it becomes one folder."""
+    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        parser.error(f"{option} {name!r} must be a plain name, no path")
 
 
 def fill_defaults(args: argparse.Namespace) -> None:
@@ -252,6 +258,8 @@ def fill_defaults(args: argparse.Namespace) -> None:
 def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Fill in the derived defaults of the model options and refuse contradictions."""
     fill_defaults(args)
+    if args.dataset is not None:
+        _check_name(parser, "--dataset", args.dataset)
     if args.dataset not in (None, "synthetic") and args.dataset_path is None:
         parser.error(f"--dataset {args.dataset} needs --dataset_path: the folder that holds it")
     if args.fusion == "early" and args.num_channels != 4:

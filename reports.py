@@ -7,9 +7,11 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -199,13 +201,18 @@ def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> No
     low, high = metrics.interval
     axes.set_title(f"{metrics.accuracy:.1%} of {metrics.total} clips ({low:.1%} to {high:.1%})")
     size = 11 if num_classes <= 12 else 6
-    axes.set_xticks(range(num_classes), classes, rotation=45, ha="right", fontsize=size)
-    axes.set_yticks(range(num_classes), classes, fontsize=size)
+    names = [name.replace("$", r"\$") for name in classes]  # a dollar would start a formula
+    axes.set_xticks(range(num_classes), names, rotation=45, ha="right", fontsize=size)
+    axes.set_yticks(range(num_classes), names, fontsize=size)
     if num_classes <= 20:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    figure.savefig(path)
+    partial = path.with_name(f"{path.name}.partial")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(partial, format="png")
+    partial.replace(path)
 
 
 # ---------------------------------------------------------------- files
@@ -318,8 +325,13 @@ class RunFolder:
     @classmethod
     def candidates(cls, parent: Path, name: str) -> list[Self]:
         """Return the runs of this name that have a checkpoint, newest first."""
-        found = (cls(path) for path in parent.glob(f"*_{name}") if path.is_dir())
-        return sorted((r for r in found if r.last.is_file()), key=lambda r: r.path, reverse=True)
+        pattern = re.compile(rf"(\d{{8}}_\d{{6}})(?:_(\d+))?_{re.escape(name)}")
+        found = [
+            ((match[1], int(match[2] or 1)), cls(path))
+            for path in (parent.iterdir() if parent.is_dir() else ())
+            if (match := pattern.fullmatch(path.name)) and cls(path).last.is_file()
+        ]
+        return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def open_log(self, epoch: int) -> "EpochLog":
         """Open the metrics, dropping what was written for `epoch` and later ones."""

@@ -2,10 +2,12 @@
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -28,8 +30,8 @@ from engine import (
     steps_per_epoch,
     train_one_epoch,
 )
-from errors import InputError
-from machine import Interrupted, StopRequest, choose_amp_dtype, choose_device, prepare_cpu
+from errors import InputError, Interrupted
+from machine import StopRequest, choose_amp_dtype, choose_device, prepare_cpu
 from models import build_model
 from models.classifier import ClipClassifier
 from models.estimators import UltralyticsPose
@@ -38,7 +40,7 @@ from models.weights import (
     FORMAT_VERSION,
     load_checkpoint,
     load_for_finetune,
-    read_checkpoint,
+    read_training_state,
 )
 from optim import balanced_class_weights, build_optimizer
 from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say
@@ -81,7 +83,7 @@ def train(args: argparse.Namespace) -> float:
     """
     prepare_cpu(args.threads)
     resumed = _find_checkpoint(args)
-    session = _build(args, fresh=resumed is None)
+    session = _build(args, fresh=resumed is None and not args.evaluate)
     if args.evaluate:
         return _evaluate_only(session, Path(args.resume))
     if resumed is None:
@@ -135,6 +137,7 @@ def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     val_clips = build_eval_loader(
         args, source, "val", batch_size=args.batch_size, estimate=estimate
     )
+    _check_batches(args, len(clips_of(train_clips)))
     torch.manual_seed(args.seed)
     model = _initial_model(args, source, fresh=fresh).to(device)
     amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
@@ -154,6 +157,16 @@ def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     session = Session(args, device, source, train_clips, val_clips, settings, state)
     _introduce(session)
     return session
+
+
+def _check_batches(args: argparse.Namespace, clips: int) -> None:
+    """Refuse a training batch of one frame, of which batch norm has no statistics."""
+    smallest = clips % args.batch_size or min(args.batch_size, clips)
+    if opts.needs_frames(args) and args.num_segments * smallest == 1:
+        raise InputError(
+            f"--num_segments 1 and --batch-size {args.batch_size} leave a batch of one frame of "
+            f"{clips} clips, which batch norm cannot train on: use another --batch-size"
+        )
 
 
 def clips_of(loader: DataLoader) -> ClipDataset:
@@ -302,8 +315,34 @@ def _save(session: Session, path: Path) -> None:
             **session.state.pack(),
             "args": plain({**vars(session.args), "dataset_path": place}),
             "classes": list(session.source.classes),
+            "clips": _seen_clips(session),
         },
     )
+
+
+def _seen_clips(session: Session) -> dict[str, torch.Tensor]:
+    """Return fingerprints of the clips that decide about the weights, by list."""
+    loaders = {"train": session.train_clips, "val": session.val_clips}
+    return {
+        split: torch.from_numpy(clips_of(loader).fingerprints) for split, loader in loaders.items()
+    }
+
+
+def refuse_seen_clips(content: Mapping[str, Any], clips: ClipDataset, path: Path) -> None:
+    """Make sure that a network is not tested on clips that it was trained or selected on.
+
+    Raises:
+        InputError: it is; the clips are counted.
+    """
+    for split, seen in content.get("clips", {}).items():
+        shared = np.isin(clips.fingerprints, seen.numpy())
+        if shared.any():
+            name = clips.clips[int(shared.argmax())].record.name
+            raise InputError(
+                f"{path} was made with {int(shared.sum())} of these clips in its {split} list, "
+                f"such as {name}: a result on them is no test; name another list or add "
+                "--allow_overlap"
+            )
 
 
 def _find_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -316,9 +355,15 @@ def _find_checkpoint(args: argparse.Namespace) -> Path | None:
             raise InputError(
                 f"--resume {path} is not a file: name a last.pth.tar, or use --resume auto"
             )
+        run = RunFolder(path.parent)
+        if path.name != run.last.name or not (run.path / "args.json").is_file():
+            raise InputError(
+                f"--resume {path} is not the {run.last.name} of a run folder, where the run would "
+                "go on: name that, or start from its weights with --finetune --checkpoint_path"
+            )
         return path
     for run in RunFolder.candidates(_runs_folder(args), args.experiment_name):
-        if read_checkpoint(run.last)["epoch"] < args.epochs:
+        if read_training_state(run.last)["epoch"] < args.epochs:
             return run.last
     return None
 
@@ -329,13 +374,20 @@ def _restore(session: Session, path: Path) -> None:
     Raises:
         InputError: not a checkpoint of this training, or of other options.
     """
-    packed = read_checkpoint(path)
-    if "optimizer" not in packed:
-        raise InputError(
-            f"{path} holds weights without optimiser state, so it cannot be continued: use "
-            f"--finetune --checkpoint_path {path} to start from its weights"
-        )
+    packed = read_training_state(path)
     _check_same(path, packed["args"], plain(vars(session.args)))
+    then, now = packed["classes"], list(session.source.classes)
+    if then != now:
+        raise InputError(
+            f"{path} was trained on the classes {', '.join(then)}, the data set now has "
+            f"{', '.join(now)}: continue with the same, or use --finetune"
+        )
+    for split, clips in _seen_clips(session).items():
+        if not torch.equal(clips, packed["clips"][split]):
+            raise InputError(
+                f"{path} was trained with another {split} list ({len(packed['clips'][split])} "
+                f"clips, now {len(clips)}): continue with the same clips, or use --finetune"
+            )
     session.state.unpack(packed)
     say(f"continuing {path} at epoch {session.state.epoch}, step {session.state.step}")
 

@@ -4,6 +4,7 @@ python test_models.py --weights <run folder>/best.pth.tar --num_clips 2 --test_c
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from engine import evaluate
 from errors import InputError, run_script
 from machine import StopRequest, choose_device, prepare_cpu
 from models import build_model
-from models.weights import checkpoint_options, load_checkpoint
+from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from reports import (
     Metrics,
     StepLine,
@@ -31,7 +32,8 @@ from reports import (
 def main(argv: Sequence[str] | None = None) -> Metrics:
     """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
     given = opts.parse_test_args(argv)
-    args = opts.adopt_options(given, checkpoint_options(given.weights))
+    trained = checkpoint_options(given.weights)
+    args = opts.adopt_options(given, trained)
     prepare_cpu(args.threads)
     device = choose_device(args.device, args.gpus)
     source = session.open_data(args)
@@ -44,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
         batch_size=args.batch_size,
         estimate=session.build_estimator(args, device),
     )
+    is_test = args.split == "test" and args.dataset == trained.get("dataset")
+    if is_test and not args.allow_overlap:
+        content = read_checkpoint(args.weights)
+        session.refuse_seen_clips(content, session.clips_of(clips), args.weights)
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     output = make_folder(args.output or args.weights.parent)
@@ -74,8 +80,11 @@ def make_folder(path: Path) -> Path:
     """Make the output folder before the work, so that a wrong path costs nothing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be made ({error.strerror})") from error
+        raise InputError(
+            f"--output {path} cannot be written to ({error.strerror}): name another folder"
+        ) from error
     return path
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from datasets.frames import load_frames
 from datasets.order import SampleKey
+from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
 from ops.batch import Batch
@@ -130,6 +131,11 @@ class ClipDataset(Dataset[Sample]):
     def labels(self) -> np.ndarray:
         """Return the class of every clip, (len,) int64."""
         return np.array([clip.record.label for clip in self.clips], np.int64)
+
+    @property
+    def fingerprints(self) -> np.ndarray:
+        """Return one number for each clip's name, (len,) int64."""
+        return fingerprints([clip.record for clip in self.clips])
 
     def __getitem__(self, key: SampleKey) -> Sample:
         """Load one clip; every frame is decoded once, however many views show it."""

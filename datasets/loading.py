@@ -269,6 +269,12 @@ def _num_cores() -> int:
 
 
 def _init_worker(_worker: int) -> None:
-    """Let each worker process use one core."""
+    """Let each worker process use one core, and leave signals to the main process.
+
+    A job system signals the whole process group: a worker that dies of it would take the run
+    along before the main process has saved. In a group of its own it does not get the signal.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

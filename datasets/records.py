@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from errors import InputError
 
@@ -74,6 +77,15 @@ def load_records(path: Path, num_classes: int | None = None) -> tuple[ClipRecord
     if not records:
         raise InputError(f"{path} is empty: it needs a line 'folder num_frames label' per clip")
     return tuple(records)
+
+
+def fingerprints(records: Sequence[ClipRecord]) -> np.ndarray:
+    """Return one number for each clip of a list, (N,) int64: equal for equal names.
+
+    A checkpoint keeps them in place of the names, to tell later whether a clip was trained on.
+    """
+    digests = (blake2b(record.name.encode(), digest_size=8).digest() for record in records)
+    return np.array([int.from_bytes(digest, "little", signed=True) for digest in digests], np.int64)
 
 
 def count_classes(path: Path, records: Sequence[ClipRecord]) -> int:

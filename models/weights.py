@@ -131,7 +131,30 @@ def checkpoint_options(path: Path) -> dict[str, Any]:
     _check_version(content, path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         return {}
-    return dict(content.get("args", {}))
+    options = content.get("args", {})
+    if not isinstance(options, Mapping):
+        what = type(options).__name__
+        raise InputError(f"{path} holds damaged options (a {what}): copy it again")
+    # The classes that the network knows, also where the lists of another split lack some.
+    classes = options.get("class_names") or content.get("classes")
+    return {**options, "class_names": classes} if classes else dict(options)
+
+
+def read_training_state(path: Path) -> dict[str, Any]:
+    """Read one of our checkpoints with all that is needed to continue its run.
+
+    Raises:
+        InputError: it is not such a file.
+    """
+    content = read_checkpoint(path)
+    _check_version(content, path)
+    is_ours = isinstance(content, Mapping) and content.get("format") == FORMAT
+    if not is_ours or not isinstance(content.get("args"), Mapping) or "optimizer" not in content:
+        raise InputError(
+            f"{path} is not the checkpoint of a training run, so it cannot be continued: to start "
+            f"from its weights use --finetune --checkpoint_path {path}"
+        )
+    return dict(content)
 
 
 def _check_version(content: Any, path: Path) -> None:
@@ -163,8 +186,9 @@ def _numpy_scalars() -> list[Any]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+    # The first sentence: torch goes on with advice to load the file unsafely.
+    text = re.split(r"(?<=[a-z])[.:] |\n", str(error).strip(), maxsplit=1)[0][:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 # ---------------------------------------------------------------- loading
@@ -247,7 +271,8 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     ours = Anatomy.of(model.state_dict())
     wrong = [line for line in report.mismatched if not line.startswith("head.")]
     is_other = None not in (report.holds.arch, ours.arch) and report.holds.arch != ours.arch
-    if wrong or is_other or not fitting:
+    encodes = any(not name.startswith("head.") for name in fitting)
+    if wrong or is_other or not encodes:
         raise InputError(_refusal(report, model))
     model.load_state_dict(fitting, strict=False)
     if any(name.startswith("head.") for name in fitting):

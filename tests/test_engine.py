@@ -16,8 +16,8 @@ from engine import (
     steps_per_epoch,
     train_one_epoch,
 )
-from errors import InputError
-from machine import Interrupted, StopRequest
+from errors import InputError, Interrupted
+from machine import StopRequest
 from ops.batch import Batch
 from optim import build_optimizer
 

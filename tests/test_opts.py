@@ -88,6 +88,11 @@ def test_other_published_options_are_known():
         ("--dataset synthetic --lr nan", "above 0"),
         ("--dataset synthetic --dropout 1", "below 1"),
         ("--dataset synthetic --weight-decay -1", "at least 0"),
+        ("--dataset a/b --dataset_path d", "must be a plain name"),
+        ("--dataset synthetic --experiment_name ../x", "must be a plain name"),
+        ("--dataset synthetic --start-epoch 5 --epochs 5", "leaves none"),
+        ("--dataset synthetic --evaluate --resume auto", "--resume FILE"),
+        ("--dataset synthetic --seed 4294967296", "below 2^32"),
         ("--dataset synthetic --nonsense", "unrecognized arguments"),
     ],
 )

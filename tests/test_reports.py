@@ -5,7 +5,15 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from errors import InputError
-from reports import Metrics, RunFolder, metrics_text, plain, save_scores, wilson_interval
+from reports import (
+    Metrics,
+    RunFolder,
+    metrics_text,
+    plain,
+    render_confusion,
+    save_scores,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 5), (5, 5), (204, 208), (22, 26), (1, 1)])
@@ -106,3 +114,18 @@ def test_log_drops_what_a_resumed_run_writes_again(tmp_path):
     log.close()
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert lines == [{"epoch": 0, "x": 0.0}, {"epoch": 1, "x": 1.0}, {"epoch": 2, "x": 5.0}]
+
+
+def test_only_runs_of_this_very_name_are_found(tmp_path):
+    for name in ("20260101_000000_run", "20260101_000000_2_run", "20260101_000000_my_run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "last.pth.tar").touch()
+    found = [run.path.name for run in RunFolder.candidates(tmp_path, "run")]
+    assert found == ["20260101_000000_2_run", "20260101_000000_run"]
+    assert RunFolder.candidates(tmp_path / "nowhere", "run") == []
+
+
+def test_class_names_are_no_formulas(tmp_path):
+    metrics = Metrics.of(np.array([0, 1]), np.eye(2), 0.1)
+    render_confusion(metrics, [r"a$\bad$", "\u843d"], tmp_path / "confusion.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["confusion.png"]

@@ -1,6 +1,7 @@
 """Whole runs on a tiny data set: train, stop, resume, test, in every mode."""
 
 import json
+import os
 import random
 import shlex
 import signal
@@ -18,8 +19,8 @@ import main
 import main_only_pose
 import session
 import test_models as test_script
-from errors import InputError
-from machine import Interrupted, StopRequest
+from errors import InputError, Interrupted
+from machine import StopRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = shlex.split(
@@ -341,3 +342,102 @@ def test_defect_12_the_test_list_is_kept_apart(data, tmp_path):
     )
     with pytest.raises(InputError, match="allow_overlap"):
         train("pose", copy.parent, tmp_path / "out", "--epochs", "1")
+
+
+def packed(path, **changes):
+    """Write a changed copy of a checkpoint in its place."""
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **changes}, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ["a", "b", "c"]}, "was trained on the classes a, b, c"),
+        ({"version": 7}, "version 7"),
+        ({"format": "another"}, "is not the checkpoint of a training run"),
+        ({"args": ["x"]}, "is not the checkpoint of a training run"),
+        ({"clips": {"train": torch.arange(3), "val": torch.arange(3)}}, "another train list"),
+    ],
+)
+def test_resume_refuses_what_is_not_this_run(changes, message, data, tmp_path):
+    train("pose", data, tmp_path)
+    last = run_of(tmp_path) / "last.pth.tar"
+    packed(last, **changes)
+    with pytest.raises(InputError, match=message):
+        train("pose", data, tmp_path, "--resume", str(last))
+
+
+def test_resume_stays_in_its_run_folder(data, tmp_path):
+    train("pose", data, tmp_path)
+    copy = tmp_path / "copy.pth.tar"
+    copy.write_bytes((run_of(tmp_path) / "last.pth.tar").read_bytes())
+    with pytest.raises(InputError, match=r"is not the last\.pth\.tar of a run folder"):
+        train("pose", data, tmp_path, "--resume", str(copy))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_clips_that_were_trained_or_selected_on_are_no_test(split, data, tmp_path):
+    train("pose", data, tmp_path)
+    best = ["--weights", str(run_of(tmp_path) / "best.pth.tar"), "--workers", "0"]
+    seen = ["--test_list", str(data / "FRFS" / f"{split}_videofolder.txt")]
+    lists = [f"--{s}_list={tmp_path / f'own_{s}.txt'}" for s in ("train", "val")]
+    for s in ("train", "val"):
+        (tmp_path / f"own_{s}.txt").write_text(f"elsewhere_{s} 9 0\n")
+    with pytest.raises(InputError, match=f"of these clips in its {split} list"):
+        test_script.main([*best, *seen, *lists])
+    assert test_script.main([*best, *seen, *lists, "--allow_overlap"]).total == CLIPS[split]
+
+
+def test_a_signal_to_the_whole_group_saves_too(data, tmp_path):
+    arguments = command("early", data, tmp_path, "--epochs", "500", "-j", "2")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch 0"):
+            break
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "")
+    assert "continue with --resume" in out
+
+
+def test_a_signal_ends_a_test_quietly(data, tmp_path):
+    train("early", data, tmp_path)
+    views = ["--num_clips", "200", "--test_crops", "10", "--workers", "0"]
+    weights = ["--weights", str(run_of(tmp_path) / "best.pth.tar")]
+    process = start("test_models.py", [*weights, *views], tmp_path)
+    assert "holds" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_scores_that_are_not_finite_are_refused(data, tmp_path):
+    train("pose", data, tmp_path)
+    best = run_of(tmp_path) / "best.pth.tar"
+    model = torch.load(best, weights_only=True)["model"]
+    packed(best, model={k: torch.full_like(v, torch.nan) for k, v in model.items()})
+    with pytest.raises(InputError, match="the scores of clip test_0 are not finite"):
+        test_script.main(["--weights", str(best), "--workers", "0"])
+
+
+def test_one_frame_is_no_batch(data, tmp_path):
+    line = command("rgb", data, tmp_path, "--num_segments", "1", "--batch-size", "3")
+    with pytest.raises(InputError, match="leave a batch of one frame"):
+        main.main(line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_a_users_own_data_set_come_from_the_checkpoint(data, tmp_path):
+    (tmp_path / "own").symlink_to(data / "FRFS")
+    line = [*command("pose", data, tmp_path), "--dataset", "own", "--dataset_path", str(tmp_path)]
+    main_only_pose.main(line)
+    (best,) = tmp_path.glob("experiments/own/*/*/best.pth.tar")
+    frames = len(list((data / "FRFS" / "frames" / "test_0").iterdir()))
+    (tmp_path / "zeros.txt").write_text(f"test_0 {frames} 0\n")
+    options = ["--test_list", str(tmp_path / "zeros.txt"), "--workers", "0"]
+    assert test_script.main(["--weights", str(best), *options]).total == 1
