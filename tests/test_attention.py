@@ -69,7 +69,7 @@ def test_reach(scope, reaches):
     assert not changed[1].any()
 
 
-def test_defect_6_query_and_key_learn():
+def test_defect_06_query_and_key_learn():
     layer = attention("clip")
     layer(torch.randn(2, 5, DIM)).square().sum().backward()
     query, key, value = layer.layer.in_proj_weight.grad.chunk(3)

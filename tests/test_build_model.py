@@ -120,7 +120,7 @@ def test_defect_29_four_channels_without_gsf():
 
 
 @pytest.mark.parametrize("scope", ["clip", "frame"])
-def test_defect_6_attention_scope_decides_how_far_a_pose_reaches(scope):
+def test_defect_06_attention_scope_decides_how_far_a_pose_reaches(scope):
     encoder = small("late_attention", "--attention_scope", scope).eval().encoder
     data, moved = batch(3), batch(3)
     moved.keypoints[0, 1, ..., :2] *= -1

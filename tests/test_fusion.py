@@ -95,7 +95,7 @@ def test_late_features_are_a_quarter_of_both_streams(scope):
 @pytest.mark.parametrize(
     ("scope", "expected"), [("clip", ALL), ("frame", ONLY_SECOND), (None, ONLY_SECOND)]
 )
-def test_defect_6_how_far_the_pose_of_a_segment_reaches(scope, expected):
+def test_defect_06_how_far_the_pose_of_a_segment_reaches(scope, expected):
     data, moved = batch(), batch()
     moved.keypoints[0, 1, ..., :2] *= -1
     assert changed_segments(late_fusion(scope), data, moved) == [expected, NONE]
