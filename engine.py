@@ -57,7 +57,8 @@ class TrainState:
         step: optimiser steps already done in it.
         totals: (3,) float32: loss sum, correct clips, clips, of this epoch so far.
         best: best validation top-1 so far, 0 to 1; -1 before the first evaluation.
-        best_epoch: the epoch that reached it.
+        best_loss: validation loss of the best epoch, which decides between equal accuracies.
+        best_epoch: that epoch.
     """
 
     model: nn.Module
@@ -67,7 +68,15 @@ class TrainState:
     step: int = 0
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))
     best: float = -1.0
+    best_loss: float = math.inf
     best_epoch: int = -1
+
+    def rank(self, top1: float, loss: float) -> bool:
+        """Take over the current epoch as the best if it is; say whether it is."""
+        is_best = (top1, -loss) > (self.best, -self.best_loss)
+        if is_best:
+            self.best, self.best_loss, self.best_epoch = top1, loss, self.epoch
+        return is_best
 
     def next_epoch(self) -> None:
         """Move to the first step of the next epoch."""
@@ -84,6 +93,7 @@ class TrainState:
             "step": self.step,
             "totals": self.totals.cpu(),
             "best": self.best,
+            "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
         }
 
@@ -94,7 +104,8 @@ class TrainState:
         self.scaler.load_state_dict(packed["scaler"])
         self.epoch, self.step = packed["epoch"], packed["step"]
         self.totals = packed["totals"].to(self.totals.device)
-        self.best, self.best_epoch = packed["best"], packed["best_epoch"]
+        self.best, self.best_loss = packed["best"], packed["best_loss"]
+        self.best_epoch = packed["best_epoch"]
 
 
 @dataclass(frozen=True, slots=True)

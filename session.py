@@ -254,8 +254,7 @@ def _run_epoch(session: Session, run: RunFolder, log: EpochLog, stop: StopReques
             "val/top1": metrics.accuracy,
             "val/macro_f1": metrics.macro_f1,
         }
-        if metrics.accuracy > state.best:
-            state.best, state.best_epoch = metrics.accuracy, state.epoch
+        if state.rank(metrics.accuracy, metrics.loss):
             _save(session, run.best)
     values["seconds"] = time.monotonic() - start
     log.record(state.epoch, values)

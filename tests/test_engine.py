@@ -238,3 +238,13 @@ def test_bf16_keeps_weights_and_loss_in_float32():
     result = run_epoch(state, Loader(batches([4])), settings(amp_dtype=torch.bfloat16))
     assert np.isfinite(result.loss)
     assert next(state.model.parameters()).dtype == torch.float32
+
+
+def test_the_loss_decides_between_equal_accuracies():
+    state = toy_state()
+    assert state.rank(0.8, 0.5)
+    state.next_epoch()
+    assert not state.rank(0.8, 0.6)
+    assert not state.rank(0.7, 0.1)
+    assert state.rank(0.8, 0.4)
+    assert (state.best, state.best_loss, state.best_epoch) == (0.8, 0.4, 1)

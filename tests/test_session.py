@@ -140,7 +140,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(mode, data, tmp_path, monk
         StopAt.left = -1
         train(mode, data, out, "--resume", "auto", "--workers", "1")
         paused = run_of(out)
-        for part in ("model", "optimizer", "best", "best_epoch", "epoch", "step"):
+        for part in ("model", "optimizer", "best", "best_loss", "best_epoch", "epoch", "step"):
             assert same(weights_of(straight)[part], weights_of(paused)[part]), part
         assert numbers_of(straight) == numbers_of(paused)
 
