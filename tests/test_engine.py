@@ -20,6 +20,7 @@ from errors import InputError, Interrupted
 from machine import StopRequest
 from ops.batch import Batch
 from optim import build_optimizer
+from reports import Metrics
 
 CPU = torch.device("cpu")
 
@@ -248,3 +249,32 @@ def test_the_loss_decides_between_equal_accuracies():
     assert not state.rank(0.7, 0.1)
     assert state.rank(0.8, 0.4)
     assert (state.best, state.best_loss, state.best_epoch) == (0.8, 0.4, 1)
+
+
+def test_defect_15_a_test_of_one_clip_has_a_result():
+    scores = evaluate(Toy(), Loader(batches([1])), CPU)
+    metrics = Metrics.of(scores.labels, scores.scores, scores.loss)
+    assert metrics.total == 1
+
+
+def test_defect_22_class_weights_reach_the_loss():
+    plain, weighted = toy_state(), toy_state()
+    parts = batches([4, 4])
+    run_epoch(plain, Loader(parts), settings())
+    run_epoch(weighted, Loader(parts), settings(class_weights=torch.tensor([0.1, 3.0])))
+    assert not torch.allclose(plain.model.linear.bias, weighted.model.linear.bias)
+
+
+def test_defect_08_no_gradient_is_left_to_grow():
+    """Every parameter is the optimiser's, so each step starts from zero gradients."""
+    state = toy_state()
+    norms = []
+    for _ in range(3):
+        before = [p.detach().clone() for p in state.model.parameters()]
+        run_epoch(state, Loader(batches([4])), settings(lr=1e-9))
+        norms.append(float(sum(p.grad.norm() for p in state.model.parameters())))
+        assert all(
+            torch.allclose(p, b, atol=1e-6)
+            for p, b in zip(state.model.parameters(), before, strict=True)
+        )
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
