@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import InputError
+from files import replacing
 from machine import StopRequest
 from ops.batch import Batch
 from optim import learning_rate
@@ -316,15 +317,10 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
     Raises:
         InputError: it cannot be written; the old file is still there.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             torch.save(dict(payload), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
         raise InputError(
             f"{path} cannot be written ({str(error).splitlines()[0]}); the file before it is "
             "whole: make space or mend the folder, then --resume auto"

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-import opts
+import data_opts
 from datasets.catalogue import DatasetRow, find_row
-from datasets.frames import NumberedFiles, image_size, load_frames, scan_folder
+from datasets.clip_table import load_table
+from datasets.frames import FrameSource
 from datasets.poses import find_poses, save_poses
 from datasets.records import ClipRecord, load_records
+from datasets.sources import find_frames
 from errors import InputError, run_script
 from machine import choose_device, prepare_cpu
 from models.estimators import UltralyticsPose
@@ -24,7 +26,7 @@ from reports import StepLine, say
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Estimate what is missing; return how many clips were done."""
-    args = opts.parse_pose_args(argv)
+    args = data_opts.parse_pose_args(argv)
     row = find_row(args.dataset)
     root = args.dataset_path / row.folder
     todo = list(missing_clips(root, row, listed_clips(root)))
@@ -38,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     found, frames = 0, 0
     with StepLine("clips", every=10) as line:
-        for number, images in enumerate(todo, start=1):
-            size = image_size(images.path(0))
-            parts = in_parts(images, size, args.pose_batch)
+        for number, (name, images) in enumerate(todo, start=1):
+            size = images.size()
+            parts = images.blocks(size, args.pose_batch)
             keypoints = np.concatenate([estimator(part) for part in parts])
-            path = root / "poses" / f"{images.folder.relative_to(root / 'frames')}.npz"
+            path = root / "poses" / f"{name}.npz"
             save_poses(path, keypoints, size, f"ultralytics {args.pose_weights.name}")
             found += int((keypoints[..., 2] > 0).any(axis=(1, 2)).sum())
             frames += len(keypoints)
@@ -66,18 +68,13 @@ def listed_clips(root: Path) -> list[ClipRecord]:
 
 def missing_clips(
     root: Path, row: DatasetRow, records: Iterable[ClipRecord]
-) -> Iterator[NumberedFiles]:
-    """Yield the frames of the clips that have no keypoints yet."""
+) -> Iterator[tuple[str, FrameSource]]:
+    """Yield name and frames of the clips that have no keypoints yet."""
+    table = load_table(root)
     for record in records:
-        images = scan_folder(root / "frames" / record.name, record.num_frames)
+        images = find_frames(root, record, table)
         if find_poses(root, record, images, row.layout) is None:
-            yield images
-
-
-def in_parts(images: NumberedFiles, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
-    """Yield the frames of a clip, `most` at a time: (n, H, W, 3) uint8 RGB."""
-    for start in range(0, images.count, most):
-        yield load_frames(images, np.arange(start, min(start + most, images.count)), size)
+            yield record.name, images
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-import opts
-from datasets.frfs import LabelledClip, link_frames, read_label_table, split_validation, write_list
+import data_opts
+from datasets.frfs import LabelledClip, link_frames, read_label_table, split_validation
+from datasets.records import ClipRecord, write_list
 from errors import InputError, run_script
 from reports import say
 
@@ -22,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare the data set, or say that it is prepared."""
-    args = opts.parse_frfs_args(argv)
+    args = data_opts.parse_frfs_args(argv)
     root = args.dataset_path / "FRFS"
     if not (root / "Images").is_dir():
         return check_prepared(root)
@@ -39,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     return None
 
 
-def link(root: Path, clip: LabelledClip) -> tuple[str, int, int]:
-    """Link a clip's frames and return its line: folder, number of frames, label."""
+def link(root: Path, clip: LabelledClip) -> ClipRecord:
+    """Link a clip's frames and return its record."""
     num_frames = link_frames(root / "Images" / clip.key, root / "frames" / clip.key)
-    return clip.key, num_frames, clip.label
+    return ClipRecord(clip.key, num_frames, clip.label)
 
 
 def list_path(root: Path, split: str) -> Path:

@@ -29,6 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from errors import InputError
+from files import replacing, write_text
 
 # ---------------------------------------------------------------- metrics
 
@@ -208,11 +209,9 @@ def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> No
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    partial = path.with_name(f"{path.name}.partial")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(path) as file:
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(partial, format="png")
-    partial.replace(path)
+        figure.savefig(file, format="png")
 
 
 # ---------------------------------------------------------------- files
@@ -220,21 +219,17 @@ def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> No
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON so that `path` is never half a file."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def save_scores(
     path: Path, clips: Sequence[str], labels: np.ndarray, scores: np.ndarray, classes: Sequence[str]
 ) -> None:
     """Write `clips` (N,), `labels` (N,), `scores` (N, K) and `classes` (K,) without pickles."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(
             file, clips=np.array(clips), labels=labels, scores=scores, classes=np.array(classes)
         )
-    partial.replace(path)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -344,9 +339,7 @@ class EpochLog:
     def __init__(self, run: RunFolder, epoch: int) -> None:
         self._path = run.metrics
         kept = [line for line in self._lines() if json.loads(line)["epoch"] < epoch]
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        partial.replace(self._path)
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._board = SummaryWriter(str(run.path), purge_step=epoch)
 
     def _lines(self) -> list[str]:

@@ -24,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from datasets.frfs import write_list  # noqa: E402
+from datasets.records import ClipRecord, write_list  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from option_groups import OneLineParser, natural, positive  # noqa: E402
 from reports import say, wilson_interval, write_json  # noqa: E402
@@ -122,7 +122,7 @@ def write_fold(subject: str, clips: list[dict[str, str]], root: Path) -> tuple[P
     paths = []
     for split, inside in (("train", False), ("test", True)):
         rows = [
-            (
+            ClipRecord(
                 row["clip"],
                 len(list((root / "frames" / row["clip"]).iterdir())),
                 int(row["label_fall"]),

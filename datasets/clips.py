@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.frames import load_frames
 from datasets.order import SampleKey
 from datasets.records import fingerprints
 from datasets.sampling import sample_frames
@@ -148,7 +147,7 @@ class ClipDataset(Dataset[Sample]):
         place = place.reshape(picks.shape)  # (num_clips, T) rows of `used`
         crops = self._choose_crops(clip.size, rng)
 
-        images = load_frames(clip.images, used, clip.size) if clip.images else None
+        images = clip.images.load(used, clip.size) if clip.images else None
         frames = keypoints = None
         drawn: list[np.ndarray | None] = [None] * len(crops)
         if spec.has_poses:

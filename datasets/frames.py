@@ -3,8 +3,10 @@
 import os
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -23,6 +25,39 @@ _JPEG_START = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_DATA = 0xDA
+
+
+class FrameSource(Protocol):
+    """The frames of one clip, wherever they lie: a folder of images, or a part of a video."""
+
+    @property
+    def place(self) -> Path:
+        """Return the folder or file that holds the frames, for messages."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of frames, N."""
+
+    @property
+    def found(self) -> int:
+        """Return how many frames are there: N or more."""
+
+    @property
+    def first(self) -> int:
+        """Return the number that the first frame has on disk."""
+
+    def size(self) -> tuple[int, int]:
+        """Return (width, height) of the first frame without decoding it."""
+
+    def load(self, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Decode frames (T,), 0-based, as (T, H, W, 3) uint8 RGB, all of `size` (width, height).
+
+        Raises:
+            InputError: a frame cannot be read whole, or is of another size.
+        """
+
+    def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
+        """Yield all N frames in order, up to `most` at a time: (n, H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,32 +204,68 @@ def _check_names(files: NumberedFiles, numbers: dict[int, str]) -> None:
         )
 
 
-def load_frames(files: NumberedFiles, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Decode some frames of a clip.
+@dataclass(frozen=True, slots=True)
+class ImageFrames:
+    """A clip whose frames are numbered images in a folder: a `FrameSource`."""
 
-    Args:
-        files: the clip.
-        indices: (T,) 0-based frame indices.
-        size: (width, height) of every frame of the clip.
+    files: NumberedFiles
 
-    Returns:
-        (T, H, W, 3) uint8 RGB.
+    @classmethod
+    def find(cls, folder: Path, num_frames: int) -> "ImageFrames":
+        """Find the first `num_frames` images of a folder.
 
-    Raises:
-        InputError: a frame cannot be read, or is of another size.
-    """
-    width, height = size
-    frames = np.empty((len(indices), height, width, 3), np.uint8)
-    for place, index in enumerate(indices):
-        path = files.path(int(index))
-        frame = decode_image(path)
-        if frame.shape != (height, width, 3):
-            raise InputError(
-                f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the first frame of its clip "
-                f"{width}x{height}: {_REMEDY} at one size"
-            )
-        frames[place] = frame
-    return frames
+        Raises:
+            InputError: see `scan_folder`.
+        """
+        return cls(scan_folder(folder, num_frames))
+
+    @property
+    def place(self) -> Path:
+        """Return the folder."""
+        return self.files.folder
+
+    @property
+    def count(self) -> int:
+        """Return the number of frames, N."""
+        return self.files.count
+
+    @property
+    def found(self) -> int:
+        """Return the number of images in the folder."""
+        return self.files.found
+
+    @property
+    def first(self) -> int:
+        """Return the number of the first image."""
+        return self.files.first
+
+    def size(self) -> tuple[int, int]:
+        """Return (width, height) of the first frame, from its header."""
+        return image_size(self.files.path(0))
+
+    def load(self, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Decode frames (T,) as (T, H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: a frame cannot be read, or is of another size.
+        """
+        width, height = size
+        frames = np.empty((len(indices), height, width, 3), np.uint8)
+        for place, index in enumerate(indices):
+            path = self.files.path(int(index))
+            frame = decode_image(path)
+            if frame.shape != (height, width, 3):
+                raise InputError(
+                    f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the first frame of its "
+                    f"clip {width}x{height}: {_REMEDY} at one size"
+                )
+            frames[place] = frame
+        return frames
+
+    def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
+        """Yield all frames in order, up to `most` at a time."""
+        for start in range(0, self.count, most):
+            yield self.load(np.arange(start, min(start + most, self.count)), size)
 
 
 def decode_image(path: Path) -> np.ndarray:

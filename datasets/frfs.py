@@ -7,7 +7,7 @@ a header row, the key in column 0 and the label in column 1.
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,11 +139,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def write_list(path: Path, rows: Iterable[tuple[str, int, int]]) -> None:
-    """Write `folder num_frames label` lines, whole or not at all."""
-    text = "".join(f"{folder} {num_frames} {label}\n" for folder, num_frames, label in rows)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -17,9 +17,10 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from datasets.frames import NumberedFiles, scan_folder
+from datasets.frames import FrameSource, NumberedFiles, scan_folder
 from datasets.records import ClipRecord
 from errors import InputError
+from files import replacing
 from ops.skeleton import SkeletonLayout
 
 REMEDY = "run preprocess_pose.py again for this clip"
@@ -154,7 +155,7 @@ PoseSource = PoseArchive | PoseFrames
 
 
 def find_poses(
-    root: Path, record: ClipRecord, images: NumberedFiles | None, layout: SkeletonLayout
+    root: Path, record: ClipRecord, images: FrameSource | None, layout: SkeletonLayout
 ) -> PoseSource | None:
     """Find the keypoints of a clip, or return None; an .npz goes before files beside the frames.
 
@@ -194,8 +195,7 @@ def save_poses(path: Path, keypoints: np.ndarray, size: tuple[int, int], source:
         source: what found them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(
             file,
             keypoints=keypoints.astype(np.float32),
@@ -203,7 +203,6 @@ def save_poses(path: Path, keypoints: np.ndarray, size: tuple[int, int], source:
             height=size[1],
             source=np.array(source),
         )
-    partial.replace(path)
 
 
 # ---------------------------------------------------------------- arrays

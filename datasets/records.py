@@ -1,6 +1,14 @@
-"""Clip lists: text files with one line 'folder num_frames label' per clip."""
+"""Clip lists: text files with one line 'folder num_frames label' per clip.
 
-from collections.abc import Sequence
+A list may begin with a header of lines '# key: value'. Keys that programs read:
+
+- `protocol`: PUBLISHED when val and test are the same clips, as in the published evaluation.
+- `classes`: the class names in order of the label, as a JSON list.
+- `left_out`: how many clips were left out of the list because they were damaged.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -8,6 +16,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from errors import InputError
+from files import write_text
+
+PUBLISHED = "published (val and test are the same clips)"
+_HEADER = "# "
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +53,13 @@ class ClipRecord:
             raise ValueError(f"has label {label!r}: write a whole number of at least 0")
         return cls(_inside(folder.strip()), int(num_frames), int(label))
 
+    def line(self) -> str:
+        """Return what `parse` reads."""
+        return f"{self.name} {self.num_frames} {self.label}"
+
 
 def load_records(path: Path, num_classes: int | None = None) -> tuple[ClipRecord, ...]:
-    """Read a clip list; blank lines are skipped.
+    """Read a clip list; its header and blank lines are skipped.
 
     Args:
         path: the list.
@@ -55,7 +71,9 @@ def load_records(path: Path, num_classes: int | None = None) -> tuple[ClipRecord
     """
     lines: dict[str, int] = {}
     records = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    lines_of_file = _read_text(path).splitlines()
+    first = _header_length(lines_of_file)
+    for number, line in enumerate(lines_of_file[first:], start=first + 1):
         if not line.strip():
             continue
         try:
@@ -77,6 +95,59 @@ def load_records(path: Path, num_classes: int | None = None) -> tuple[ClipRecord
     if not records:
         raise InputError(f"{path} is empty: it needs a line 'folder num_frames label' per clip")
     return tuple(records)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Return the header of a clip list; empty where there is none.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
+    lines = _read_text(path).splitlines()
+    pairs = (line.removeprefix(_HEADER).partition(":") for line in lines[: _header_length(lines)])
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
+
+
+def header_classes(path: Path, header: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the class names that a header gives, None where it gives none.
+
+    Raises:
+        InputError: what stands there is not a list of names.
+    """
+    if "classes" not in header:
+        return None
+    try:
+        names = json.loads(header["classes"])
+    except (json.JSONDecodeError, RecursionError):
+        names = None
+    is_list = isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+    if not is_list or len(set(names)) < len(names):
+        raise InputError(
+            f"{path} has a header line 'classes: {header['classes']:.80}': write distinct names as "
+            'a JSON list, such as ["landed", "fall"]'
+        )
+    return tuple(names)
+
+
+def write_list(
+    path: Path, records: Iterable[ClipRecord], header: Mapping[str, str] | None = None
+) -> None:
+    """Write a clip list, whole or not at all.
+
+    Raises:
+        ValueError: a header entry has a line end or a colon in its key.
+    """
+    for key, value in (header or {}).items():
+        if ":" in key or len(f"{key}{value}.".splitlines()) != 1:
+            raise ValueError(f"a header entry is one line 'key: value', got {key!r}: {value!r}")
+    top = [f"{_HEADER}{key}: {value}" for key, value in (header or {}).items()]
+    lines = [*top, *(record.line() for record in records)]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _header_length(lines: Sequence[str]) -> int:
+    """Count the header lines: those at the top that begin with '# '."""
+    return next((n for n, line in enumerate(lines) if not line.startswith(_HEADER)), len(lines))
 
 
 def fingerprints(records: Sequence[ClipRecord]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Find the files of every clip of a list, and check them before anything is trained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.frames import NumberedFiles, image_size, scan_folder
+from datasets.clip_table import ClipRow, load_table
+from datasets.frames import FrameSource
 from datasets.poses import REMEDY, PoseSource, find_poses
 from datasets.records import ClipRecord
+from datasets.sources import find_frames
 from errors import InputError
 from ops.skeleton import COCO17, SkeletonLayout
 
@@ -43,7 +45,7 @@ class Clip:
     """
 
     record: ClipRecord
-    images: NumberedFiles | None
+    images: FrameSource | None
     poses: PoseSource | None
     size: tuple[int, int]
     keypoints: np.ndarray | None = None
@@ -93,6 +95,7 @@ def find_clips(
     find = partial(
         _find_clip,
         root,
+        table=load_table(root),
         has_frames=has_frames,
         has_poses=has_poses,
         in_pixels=in_pixels,
@@ -120,21 +123,21 @@ def find_clips(
 def _find_clip(
     root: Path,
     record: ClipRecord,
+    table: Mapping[str, ClipRow],
     has_frames: bool,
     has_poses: bool,
     in_pixels: bool,
     layout: SkeletonLayout,
 ) -> Clip:
-    folder = root / "frames" / record.name
-    images = scan_folder(folder, record.num_frames) if has_frames else None
-    size = image_size(images.path(0)) if images else None
+    images = find_frames(root, record, table) if has_frames else None
+    size = images.size() if images else None
     source = find_poses(root, record, images, layout) if has_poses else None
     if source is None:
         return Clip(record, images, None, size or _NOMINAL_SIZE)
     poses = source.load()
     size = size or poses.size
     if size is None and in_pixels:
-        size = image_size(scan_folder(folder, record.num_frames).path(0))
+        size = find_frames(root, record, table).size()
     size = size or _NOMINAL_SIZE
     if not poses.fits(size) and poses.size is not None:
         raise InputError(

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import clips as clips_module
 from datasets import frames as frames_module
 from datasets.clips import ClipDataset, InputSpec, Sample, ViewSpec, collate
+from datasets.frames import ImageFrames
 from datasets.order import SampleKey
 from datasets.records import load_records
 from datasets.scan import find_clips
@@ -160,7 +160,7 @@ def test_missing_poses_are_estimated_on_the_frames_shown_and_only_there(dataset,
 
 
 def test_defect_31_skeletons_alone_decode_nothing(dataset, decoded, monkeypatch):
-    monkeypatch.setattr(clips_module, "load_frames", lambda *_: pytest.fail("loaded frames"))
+    monkeypatch.setattr(ImageFrames, "load", lambda *_: pytest.fail("loaded frames"))
     for views in (ViewSpec(train=True, rand_augment=True), ViewSpec(test_crops=10)):
         sample = build(dataset, views, has_frames=False)[FIRST]
         assert sample.frames is None

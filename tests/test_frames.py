@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.frames import decode_image, image_size, load_frames, scan_folder
+from datasets.frames import ImageFrames, decode_image, image_size, scan_folder
 from errors import InputError
 
 RNG_SEED = 0
@@ -206,7 +206,7 @@ def test_a_vanished_frame_is_named(tmp_path):
 def test_frames_come_in_the_order_asked_for(tmp_path, make_frames):
     make_frames(tmp_path / "clip", 9)
     files = scan_folder(tmp_path / "clip", 9)
-    frames = load_frames(files, np.array([0, 4, 8]), (64, 36))
+    frames = ImageFrames(files).load(np.array([0, 4, 8]), (64, 36))
     assert frames.shape == (3, 36, 64, 3)
     assert frames.dtype == np.uint8
     assert [int(f.mean()) for f in frames] == pytest.approx([20, 52, 84], abs=1)
@@ -216,5 +216,5 @@ def test_frames_of_two_sizes_in_one_clip_are_refused(tmp_path, make_frames):
     make_frames(tmp_path / "clip", 3)
     (tmp_path / "clip" / "00002.jpg").write_bytes(encode(picture()))
     files = scan_folder(tmp_path / "clip", 3)
-    message = complaint(lambda: load_frames(files, np.arange(3), (64, 36)))
+    message = complaint(lambda: ImageFrames(files).load(np.arange(3), (64, 36)))
     assert "00002.jpg is 48x30 pixels, the first frame of its clip 64x36" in message

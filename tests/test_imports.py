@@ -14,12 +14,15 @@ SCRIPTS = {
     "test_models",
     "process_dataset_FRFS",
     "preprocess_pose",
+    "process_dataset_videos",
 }
-FREE = {"errors"}
+FREE = {"errors", "files"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "option_groups": set(),
     "opts": {"option_groups"},
+    "data_opts": {"option_groups"},
     "ops": set(),
     "transforms": {"ops"},
     "datasets": {"opts", "ops", "transforms"},
@@ -39,6 +42,7 @@ MAY_IMPORT = {
         "engine",
         "reports",
     },
+    "checkup": {"data_opts", "opts", "ops", "transforms", "datasets", "machine", "reports"},
 }
 OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datasets import scan
+from datasets import frames, scan
 from datasets.records import load_records
 from datasets.scan import find_clips
 from errors import InputError
@@ -36,7 +36,7 @@ def test_what_is_not_asked_for_is_not_looked_at(dataset):
 
 
 def test_defect_31_skeletons_alone_open_no_image(dataset, make_dataset, monkeypatch):
-    monkeypatch.setattr(scan, "image_size", lambda path: pytest.fail(f"opened {path}"))
+    monkeypatch.setattr(frames, "image_size", lambda path: pytest.fail(f"opened {path}"))
     without_size = make_dataset("npy", poses="npy")
     for root in (dataset, without_size):
         clips, _ = find(root, has_frames=False)

@@ -1,0 +1,130 @@
+"""`clips.csv` of a data set: what is known of each clip beside its frames and its label.
+
+It is there when a program of ours prepared the data set, and optional: a data set of the user's own
+with frames/ and lists needs none. Clips without images in frames/ find their video here.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path, PurePosixPath
+
+from errors import InputError
+from files import write_text
+
+NAME = "clips.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRow:
+    """One clip.
+
+    Attributes:
+        clip: its name, as in the lists.
+        video: its file, relative to videos/; "" when its frames lie in frames/<clip>/.
+        first_frame: 0-based number of its first frame in the video.
+        start_pts: time stamp of that frame in units of the video stream, to seek to; None when
+            the video has to be decoded from its beginning.
+        num_frames: N.
+        width: of the frames as they are shown, pixels.
+        height: of the frames as they are shown, pixels.
+        fps: mean frames per second; 0 when not known.
+        group: what must not be on both sides of a split: an athlete, an event, a source video; ""
+            when the clip is its own group.
+        sha256: of the content (of the video file, or of all frame files); "" when not known.
+    """
+
+    clip: str
+    video: str = ""
+    first_frame: int = 0
+    start_pts: int | None = None
+    num_frames: int = 0
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    group: str = ""
+    sha256: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(ClipRow))
+_WHOLE = ("first_frame", "num_frames", "width", "height")
+
+
+def write_table(root: Path, rows: Iterable[ClipRow]) -> None:
+    """Write `clips.csv` of the data set in `root`, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(row) for row in rows)
+    write_text(root / NAME, text.getvalue())
+
+
+def load_table(root: Path) -> dict[str, ClipRow]:
+    """Read `clips.csv` of the data set in `root`: clip -> row; empty when there is none.
+
+    Columns that are not there have their defaults; further columns are left alone.
+
+    Raises:
+        InputError: it cannot be read; the message names the line.
+    """
+    path = root / NAME
+    if not path.is_file():
+        return {}
+    table: dict[str, ClipRow] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for cells in reader:
+                row = _parse(f"{path}:{reader.line_num}", cells)
+                if row.clip in table:
+                    raise InputError(
+                        f"{path}:{reader.line_num} repeats clip {row.clip}: remove one of the two"
+                    )
+                table[row.clip] = row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({error}): prepare the data set again, or remove "
+            "the file if the clips lie in frames/"
+        ) from None
+    return table
+
+
+def _parse(place: str, cells: Mapping[str, str | None]) -> ClipRow:
+    values = {name: cells[name] for name in COLUMNS if cells.get(name)}
+    if "clip" not in values:
+        raise InputError(
+            f"{place} has no clip name: the first line must name the columns {COLUMNS}"
+        )
+    for name in ("clip", "video"):
+        _check_inside(place, name, values.get(name) or "")
+    parsed: dict[str, object] = {name: value for name, value in values.items() if value}
+    for name in (*_WHOLE, "start_pts"):
+        if name in parsed:
+            parsed[name] = _whole(place, name, str(parsed[name]), signed=name == "start_pts")
+    if "fps" in parsed:
+        parsed["fps"] = _rate(place, str(parsed["fps"]))
+    return ClipRow(**parsed)  # type: ignore[arg-type]
+
+
+def _check_inside(place: str, name: str, text: str) -> None:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or "\0" in text:
+        raise InputError(f"{place} has {name} {text!r}: it must lie below the data set's folder")
+
+
+def _whole(place: str, name: str, text: str, *, signed: bool) -> int:
+    digits = text.removeprefix("-") if signed else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise InputError(f"{place} has {name} {text!r}: write a whole number")
+    return int(text)
+
+
+def _rate(place: str, text: str) -> float:
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = -1.0
+    if not 0 <= fps < 1e5:
+        raise InputError(f"{place} has fps {text!r}: write frames per second, or leave it empty")
+    return fps

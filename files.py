@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all, and links to files that belong to somebody else."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+LinkMode = Literal["hard", "copy", "symlink"]
+
+# What a hard link cannot do (another file system, one without links, a foreign owner): copy then.
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file or folder is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` when the block ends without an error.
+
+    A program that is killed leaves `partial_of(path)`, which the next one overwrites.
+    """
+    partial = partial_of(path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with plain line ends, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `path` when the block ends without an error.
+
+    `path` must not be there yet.
+    """
+    partial = partial_of(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def link_file(source: Path, target: Path, mode: LinkMode = "hard") -> bool:
+    """Make `target` hold what `source` holds; return whether it was copied.
+
+    A hard link that the file system refuses becomes a copy. A symbolic link is absolute.
+    """
+    if mode == "symlink":
+        target.symlink_to(source.resolve())
+        return False
+    if mode == "hard":
+        try:
+            os.link(source.resolve(), target)
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+    shutil.copy2(source, target)
+    return True
+
+
+def remove_partials(folder: Path) -> int:
+    """Remove what killed programs left anywhere below `folder`; return how many there were."""
+    found = sorted(folder.rglob(".*.partial")) if folder.is_dir() else []
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
