@@ -157,6 +157,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """Print a line that must not be missed: red on a terminal."""
+    line = f"WARNING: {text}"
+    say(f"\033[31m{line}\033[0m" if sys.stdout.isatty() else line)
+
+
 class StepLine:
     """Progress of one pass: a bar on a terminal, else a line every `every` steps."""
 

@@ -2,12 +2,10 @@
 
 import argparse
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -43,22 +41,8 @@ from models.weights import (
     read_training_state,
 )
 from optim import balanced_class_weights, build_optimizer
-from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say
-
-# Options that may differ when a run continues: they change no number of it.
-FREE_OPTIONS = frozenset(
-    {
-        "workers",
-        "print_freq",
-        "device",
-        "gpus",
-        "dataset_path",
-        "experiment_path",
-        "resume",
-        "evaluate",
-        "pretrained",
-    }
-)
+from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say, warn
+from resume import check_continues, find_checkpoint, runs_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +66,12 @@ def train(args: argparse.Namespace) -> float:
         SystemExit: 130 or 143 after SIGINT or SIGTERM, with `last` saved.
     """
     prepare_cpu(args.threads)
-    resumed = _find_checkpoint(args)
+    resumed = find_checkpoint(args)
     session = _build(args, fresh=resumed is None and not args.evaluate)
     if args.evaluate:
         return _evaluate_only(session, Path(args.resume))
     if resumed is None:
-        run = RunFolder.create(_runs_folder(args), args.experiment_name, vars(args))
+        run = RunFolder.create(runs_folder(args), args.experiment_name, vars(args))
         say(f"run folder: {run.path}")
     else:
         run = RunFolder(resumed.parent)
@@ -120,6 +104,11 @@ def open_data(args: argparse.Namespace) -> DataSource:
     with StepLine("making the built-in data set", every=100) as line:
         source = open_dataset(args, progress=line)
     check_disjoint(source, args)
+    if source.is_published:
+        warn(
+            "published protocol: val is the test list, so the epoch is chosen on the test clips; "
+            "accuracies are optimistic"
+        )
     return source
 
 
@@ -299,11 +288,6 @@ def _evaluate_only(session: Session, path: Path) -> float:
 # ---------------------------------------------------------------- checkpoints
 
 
-def _runs_folder(args: argparse.Namespace) -> Path:
-    network = args.arch if opts.needs_frames(args) else args.pose_model
-    return args.experiment_path / "experiments" / args.dataset / network
-
-
 def _save(session: Session, path: Path) -> None:
     place = session.args.dataset_path and session.args.dataset_path.resolve()
     save_checkpoint(
@@ -327,46 +311,6 @@ def _seen_clips(session: Session) -> dict[str, torch.Tensor]:
     }
 
 
-def refuse_seen_clips(content: Mapping[str, Any], clips: ClipDataset, path: Path) -> None:
-    """Make sure that a network is not tested on clips that it was trained or selected on.
-
-    Raises:
-        InputError: it is; the clips are counted.
-    """
-    for split, seen in content.get("clips", {}).items():
-        shared = np.isin(clips.fingerprints, seen.numpy())
-        if shared.any():
-            name = clips.clips[int(shared.argmax())].record.name
-            raise InputError(
-                f"{path} was made with {int(shared.sum())} of these clips in its {split} list, "
-                f"such as {name}: a result on them is no test; name another list or add "
-                "--allow_overlap"
-            )
-
-
-def _find_checkpoint(args: argparse.Namespace) -> Path | None:
-    """Return the checkpoint to continue from, or None to start anew."""
-    if args.resume is None or args.evaluate:
-        return None
-    if args.resume != "auto":
-        path = Path(args.resume)
-        if not path.is_file():
-            raise InputError(
-                f"--resume {path} is not a file: name a last.pth.tar, or use --resume auto"
-            )
-        run = RunFolder(path.parent)
-        if path.name != run.last.name or not (run.path / "args.json").is_file():
-            raise InputError(
-                f"--resume {path} is not the {run.last.name} of a run folder, where the run would "
-                "go on: name that, or start from its weights with --finetune --checkpoint_path"
-            )
-        return path
-    for run in RunFolder.candidates(_runs_folder(args), args.experiment_name):
-        if read_training_state(run.last)["epoch"] < args.epochs:
-            return run.last
-    return None
-
-
 def _restore(session: Session, path: Path) -> None:
     """Continue from a checkpoint of the same options.
 
@@ -374,27 +318,8 @@ def _restore(session: Session, path: Path) -> None:
         InputError: not a checkpoint of this training, or of other options.
     """
     packed = read_training_state(path)
-    _check_same(path, packed["args"], plain(vars(session.args)))
-    then, now = packed["classes"], list(session.source.classes)
-    if then != now:
-        raise InputError(
-            f"{path} was trained on the classes {', '.join(then)}, the data set now has "
-            f"{', '.join(now)}: continue with the same, or use --finetune"
-        )
-    for split, clips in _seen_clips(session).items():
-        if not torch.equal(clips, packed["clips"][split]):
-            raise InputError(
-                f"{path} was trained with another {split} list ({len(packed['clips'][split])} "
-                f"clips, now {len(clips)}): continue with the same clips, or use --finetune"
-            )
+    check_continues(
+        path, packed, plain(vars(session.args)), session.source.classes, _seen_clips(session)
+    )
     session.state.unpack(packed)
     say(f"continuing {path} at epoch {session.state.epoch}, step {session.state.step}")
-
-
-def _check_same(path: Path, stored: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in sorted(stored.keys() & now.keys() - FREE_OPTIONS):
-        if stored[name] != now[name]:
-            raise InputError(
-                f"{path} was trained with {name} {stored[name]}, this command says {now[name]}: "
-                "give the same options to continue it, or --finetune to start from its weights"
-            )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import opts
 import session
-from datasets.loading import build_eval_loader
+from datasets.loading import DataSource, build_eval_loader
+from datasets.records import PUBLISHED
 from engine import evaluate
 from errors import InputError, run_script
 from machine import StopRequest, choose_device, prepare_cpu
@@ -27,6 +28,7 @@ from reports import (
     say,
     write_json,
 )
+from resume import refuse_seen_clips
 
 
 def main(argv: Sequence[str] | None = None) -> Metrics:
@@ -49,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     is_test = args.split == "test" and args.dataset == trained.get("dataset")
     if is_test and not args.allow_overlap:
         content = read_checkpoint(args.weights)
-        session.refuse_seen_clips(content, session.clips_of(clips), args.weights)
+        refuse_seen_clips(
+            content,
+            session.clips_of(clips),
+            args.weights,
+            is_published=source.is_published,
+        )
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     output = make_folder(args.output or args.weights.parent)
@@ -68,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     say(f"{args.dataset}, {args.split} list, {args.num_clips} x {args.test_crops} views of a clip")
     session.say_missing_poses(clips)
     say(metrics_text(metrics, source.classes))
-    write_report(output, args, metrics, source.classes)
+    write_report(output, args, metrics, source)
     if args.save_scores:
         path = output / f"scores_{args.split}.npz"
         save_scores(path, scores.clips, scores.labels, scores.scores, source.classes)
@@ -89,20 +96,21 @@ def make_folder(path: Path) -> Path:
 
 
 def write_report(
-    output: Path, args: argparse.Namespace, metrics: Metrics, classes: Sequence[str]
+    output: Path, args: argparse.Namespace, metrics: Metrics, source: DataSource
 ) -> None:
     """Write `test_report.json` and `confusion.png`; a val report gets `val_` in front."""
     prefix = "" if args.split == "test" else "val_"
     report = {
         "weights": str(args.weights),
         "split": args.split,
-        "classes": list(classes),
+        "classes": list(source.classes),
+        "protocol": PUBLISHED if source.is_published else "",
         **metrics.to_json(),
         "options": plain(vars(args)),
         "environment": environment(),
     }
     write_json(output / f"{prefix}test_report.json", report)
-    render_confusion(metrics, classes, output / f"{prefix}confusion.png")
+    render_confusion(metrics, source.classes, output / f"{prefix}confusion.png")
     say(f"wrote {output / f'{prefix}test_report.json'} and {prefix}confusion.png")
 
 

@@ -4,7 +4,6 @@ import argparse
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -13,9 +12,18 @@ from torch.utils.data import DataLoader
 
 import opts
 from datasets.catalogue import DatasetRow, find_row
+from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, Estimate, InputSpec, ViewSpec, collate
+from datasets.leakage import find_overlaps
 from datasets.order import EpochBatches
-from datasets.records import ClipRecord, count_classes, load_records
+from datasets.records import (
+    PUBLISHED,
+    ClipRecord,
+    count_classes,
+    header_classes,
+    load_records,
+    read_header,
+)
 from datasets.scan import find_clips
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from errors import InputError
@@ -47,6 +55,16 @@ class DataSource:
         """
         return load_records(self.lists[split], len(self.classes))
 
+    @property
+    def is_published(self) -> bool:
+        """Say whether val and test are the same clips on purpose, as their headers declare."""
+        declared = [
+            read_header(self.lists[split]).get("protocol")
+            for split in ("val", "test")
+            if self.lists[split].is_file()
+        ]
+        return declared == [PUBLISHED, PUBLISHED]
+
 
 def cache_folder() -> Path:
     """Return where the built-in data set is kept unless `--dataset_path` says otherwise."""
@@ -74,25 +92,23 @@ def open_dataset(
 
 
 def check_disjoint(source: DataSource, args: argparse.Namespace) -> None:
-    """Make sure that no clip is in two of the lists, unless `--allow_overlap`.
+    """Make sure that two lists share no clip, content or group, unless `--allow_overlap`.
+
+    Lists of the published protocol, which say so in their headers, share val and test.
 
     Raises:
-        InputError: a clip is; it is named.
+        InputError: they do; an example is named.
     """
     if args.allow_overlap:
         return
-    names = {
-        split: {record.name for record in source.records(split)}
-        for split in SPLITS
-        if source.lists[split].is_file()
-    }
-    for one, other in combinations(names, 2):
-        if shared := names[one] & names[other]:
-            raise InputError(
-                f"{source.lists[one]} and {source.lists[other]} share {len(shared)} clips, such "
-                f"as {min(shared)}: a result on them would be no test; separate the lists or add "
-                "--allow_overlap"
-            )
+    present = {split: source.records(split) for split in SPLITS if source.lists[split].is_file()}
+    for overlap in find_overlaps(present, load_table(source.root)):
+        if source.is_published and (overlap.one, overlap.other) == ("val", "test"):
+            continue
+        raise InputError(
+            f"{source.lists[overlap.one]} and {source.lists[overlap.other]} {overlap.text()}: a "
+            "result on them would be no test; separate the lists or add --allow_overlap"
+        )
 
 
 def build_train_loader(
@@ -177,6 +193,10 @@ def _find_root(args: argparse.Namespace, row: DatasetRow) -> Path:
 def _name_classes(
     names: list[str] | None, row: DatasetRow, lists: Mapping[str, Path]
 ) -> tuple[str, ...]:
+    """Return the class names: those of the option, of the lists' headers, of the catalogue."""
+    where = "--class_names"
+    if names is None:
+        where, names = _listed_classes(lists)
     num_classes = row.num_classes
     if num_classes is None:
         num_classes = len(names) if names else _count_classes(lists)
@@ -184,10 +204,26 @@ def _name_classes(
         return row.class_names or tuple(f"class {label}" for label in range(num_classes))
     if len(names) != num_classes:
         raise InputError(
-            f"--class_names has {len(names)} names, {row.name} has {num_classes} classes: give "
+            f"{where} has {len(names)} names, {row.name} has {num_classes} classes: give "
             "one name per class, in order of the label"
         )
     return tuple(names)
+
+
+def _listed_classes(lists: Mapping[str, Path]) -> tuple[str, list[str] | None]:
+    """Return a list that names the classes in its header, and the names; lists must agree."""
+    found = [
+        (path, names)
+        for path in lists.values()
+        if path.is_file() and (names := header_classes(path, read_header(path)))
+    ]
+    for path, names in found[1:]:
+        if names != found[0][1]:
+            raise InputError(
+                f"{found[0][0]} names the classes {', '.join(found[0][1])}, {path} says "
+                f"{', '.join(names)}: correct their first lines, or give --class_names"
+            )
+    return (str(found[0][0]), list(found[0][1])) if found else ("", None)
 
 
 def _count_classes(lists: Mapping[str, Path]) -> int:

@@ -101,6 +101,8 @@ class PoseArchive:
             with archive.open("keypoints.npy") as stream:
                 keypoints = _checked(_read_array(stream, self._shape_fault))
             height, width = (_read_scalar(archive, name) for name in ("height", "width"))
+        if (height is None) != (width is None):
+            raise InputError(f"{self.path} holds one of height and width, not both: {REMEDY}")
         keypoints = keypoints.reshape(len(keypoints), -1, self.num_joints, 3)[: self.num_frames]
         return Poses(keypoints, (width, height) if width and height else None)
 

@@ -1,5 +1,6 @@
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 import opts
 from datasets import loading
+from datasets.clip_table import ClipRow, write_table
 from datasets.loading import (
     build_eval_loader,
     build_train_loader,
@@ -16,6 +18,7 @@ from datasets.loading import (
     check_disjoint,
     open_dataset,
 )
+from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, one_line
 from ops.batch import Batch
 
@@ -118,6 +121,68 @@ def test_lists_that_share_a_clip_are_refused_unless_allowed(dataset):
     check_disjoint(source, options(dataset, "--allow_overlap"))
     (dataset / "test_videofolder.txt").unlink()
     check_disjoint(source, args)
+
+
+def test_what_clips_csv_knows_is_compared_too(dataset):
+    """Same athlete, or the same files under another name, on both sides of a split."""
+    args = options(dataset)
+    source = open_dataset(args)
+    rows = {
+        name: ClipRow(name, num_frames=12, group=f"athlete {name}", sha256=name)
+        for split in ("train", "val", "test")
+        for name in (record.name for record in source.records(split))
+    }
+    write_table(dataset, rows.values())
+    check_disjoint(source, args)
+
+    same_group = replace(rows["val_1"], group="athlete train_2")
+    write_table(dataset, [*(rows | {"val_1": same_group}).values()])
+    message = complaint(lambda: check_disjoint(source, args))
+    assert "such as athlete train_2 in train_2 and val_1" in message
+
+    same_files = replace(rows["test_0"], sha256="train_0")
+    write_table(dataset, [*(rows | {"test_0": same_files}).values()])
+    message = complaint(lambda: check_disjoint(source, args))
+    assert "1 clips with the same content, such as train_0 and test_0" in message
+    check_disjoint(source, options(dataset, "--allow_overlap"))
+
+    # Parts of one video have its sum in common: other frames are other content.
+    parts = replace(same_files, first_frame=40)
+    write_table(dataset, [*(rows | {"test_0": parts}).values()])
+    check_disjoint(source, args)
+
+
+def test_the_published_protocol_shares_val_and_test_and_nothing_else(dataset):
+    args = options(dataset)
+    source = open_dataset(args)
+    test_clips = source.records("test")
+    header = {"protocol": PUBLISHED}
+    write_list(dataset / "val_videofolder.txt", test_clips)
+    write_list(dataset / "test_videofolder.txt", test_clips, header)
+    assert not source.is_published
+    assert "share 2 clips" in complaint(lambda: check_disjoint(source, args))
+    write_list(dataset / "val_videofolder.txt", test_clips, header)
+    assert source.is_published
+    check_disjoint(source, args)
+    write_list(dataset / "train_videofolder.txt", [*source.records("train"), *test_clips])
+    assert "share 2 clips" in complaint(lambda: check_disjoint(source, args))
+
+
+def test_class_names_come_from_the_headers_of_the_lists(dataset):
+    args = options(dataset)
+    records = load_records(dataset / "train_videofolder.txt")
+    for split in ("train", "val"):
+        names = load_records(dataset / f"{split}_videofolder.txt")
+        write_list(dataset / f"{split}_videofolder.txt", names, {"classes": '["up", "down"]'})
+    assert open_dataset(args).classes == ("up", "down")
+    assert open_dataset(options(dataset, "--class_names", "a", "b")).classes == ("a", "b")
+    write_list(dataset / "train_videofolder.txt", records, {"classes": '["down", "up"]'})
+    assert "correct their first lines" in complaint(lambda: open_dataset(args))
+    write_list(dataset / "train_videofolder.txt", records, {"classes": '["x", "y", "z"]'})
+    (dataset / "val_videofolder.txt").unlink()
+    assert "has 3 names, FRFS has 2 classes" in complaint(lambda: open_dataset(args))
+    write_list(dataset / "train_videofolder.txt", records, {"classes": "up, down"})
+    assert "as a JSON list" in complaint(lambda: open_dataset(args))
 
 
 def test_the_built_in_data_set_is_made_where_it_is_asked_for(tmp_path, monkeypatch):

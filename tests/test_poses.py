@@ -58,7 +58,7 @@ def test_any_number_type_and_memory_order_is_read(archive, person, dtype):
 
 
 def test_one_person_may_come_without_an_axis_and_a_size_may_lack(archive, person):
-    poses = load(archive(keypoints=person(N)[:, 0], height=None))
+    poses = load(archive(keypoints=person(N)[:, 0], height=None, width=None))
     assert poses.keypoints.shape == (N, 1, 17, 3)
     assert poses.size is None
 
@@ -105,6 +105,7 @@ def test_wrong_sizes_and_files_are_named(archive, tmp_path):
     assert "has a height of 0" in complaint(lambda: load(archive(height=0)))
     assert "has a width of nan" in complaint(lambda: load(archive(width=np.nan)))
     assert "has a width of shape (2,)" in complaint(lambda: load(archive(width=[1, 2])))
+    assert "holds one of height and width" in complaint(lambda: load(archive(width=None)))
     assert "has no array 'keypoints'" in complaint(lambda: load(archive(keypoints=None)))
     path = tmp_path / "text.npz"
     path.write_text("version https://git-lfs.github.com/spec/v1")

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import main
 import main_only_pose
 import session
 import test_models as test_script
+from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, Interrupted
 from machine import StopRequest
 
@@ -387,6 +389,24 @@ def test_clips_that_were_trained_or_selected_on_are_no_test(split, data, tmp_pat
     with pytest.raises(InputError, match=f"of these clips in its {split} list"):
         test_script.main([*best, *seen, *lists])
     assert test_script.main([*best, *seen, *lists, "--allow_overlap"]).total == CLIPS[split]
+
+
+def test_the_published_protocol_is_said_wherever_a_result_is_reported(data, tmp_path, capsys):
+    copy = tmp_path / "data" / "FRFS"
+    shutil.copytree(data / "FRFS", copy)
+    for split in ("val", "test"):
+        write_list(
+            copy / f"{split}_videofolder.txt",
+            load_records(data / "FRFS" / "test_videofolder.txt"),
+            {"protocol": PUBLISHED},
+        )
+    train("pose", copy.parent, tmp_path)
+    assert "WARNING: published protocol" in capsys.readouterr().out
+    best = str(run_of(tmp_path) / "best.pth.tar")
+    test_script.main(["--weights", best, "--workers", "0"])
+    assert "WARNING: published protocol" in capsys.readouterr().out
+    report = json.loads((run_of(tmp_path) / "test_report.json").read_text())
+    assert report["protocol"] == PUBLISHED
 
 
 def test_a_signal_to_the_whole_group_saves_too(data, tmp_path):
