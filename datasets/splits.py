@@ -1,0 +1,294 @@
+"""Splits by group: who or what is in one list is in no other, and classes keep their shares.
+
+Every way to deal the groups is tried where they are few, which is where it matters: with 4 athletes
+a greedy choice can leave a list without a class that another choice gives it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+# All ways are tried up to this number: 3 lists of 10 groups, 5 folds of 7.
+_MOST_WAYS = 80_000
+_RESTARTS = 8
+_TRIED = 256  # changes tried at a time
+_PATIENCE = 30  # times without finding a better one
+# Above any cost of shares: what must not be is avoided first.
+_FORBIDDEN = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Groups to deal to lists.
+
+    Attributes:
+        counts: (G, K) clips of each class in each group.
+        shares: (S,) wanted share of each list, summing to 1.
+        is_fold: the lists are test folds: the others together must hold every class. Else the
+            first list is for training and must hold every class itself.
+    """
+
+    counts: np.ndarray
+    shares: np.ndarray
+    is_fold: bool
+
+    def cost(self, dealt: np.ndarray) -> np.ndarray:
+        """Return how bad ways to deal are, (W,) float64, for (W, S, K) clips in each list.
+
+        The sum of squared deviations from the wanted number of each class and of all clips, each
+        relative to the number wanted.
+        """
+        totals = self.counts.sum(0)
+        present = totals > 0
+        wanted = self.shares[:, None] * totals  # (S, K)
+        each = ((dealt - wanted) ** 2 / np.where(wanted > 0, wanted, 1)).sum((1, 2))
+        sizes = dealt.sum(2)
+        wanted_sizes = self.shares * totals.sum()
+        overall = ((sizes - wanted_sizes) ** 2 / wanted_sizes).sum(1)
+        if self.is_fold:
+            lacking = ((dealt == totals) & present).sum((1, 2))
+        else:
+            lacking = ((dealt[:, 0] == 0) & present).sum(1)
+        return each + overall + _FORBIDDEN * ((sizes == 0).sum(1) + lacking)
+
+
+def deal_groups(
+    counts: np.ndarray, shares: Sequence[float], rng: np.random.Generator, *, is_fold: bool = False
+) -> np.ndarray | None:
+    """Deal groups to lists so that the classes have their shares in each.
+
+    Args:
+        counts: (G, K) clips of each class in each group; no group is empty.
+        shares: wanted share of each list; they sum to 1.
+        rng: chooses among equally good ways.
+        is_fold: the lists are test folds, see below.
+
+    Returns:
+        (G,) int64, the list of each group. No list is empty. Every class is in the first list, or,
+        of folds, in more than one. None where that cannot be, or was not found.
+    """
+    if len(counts) < len(shares):
+        return None
+    task = _Task(np.asarray(counts, np.float64), np.asarray(shares, np.float64), is_fold)
+    ways = len(shares) ** len(counts)
+    choice, cost = _try_all(task, rng) if ways <= _MOST_WAYS else _search(task, rng)
+    return choice if cost < _FORBIDDEN else None
+
+
+def _try_all(task: _Task, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    num_lists = len(task.shares)
+    ways = np.array(list(product(range(num_lists), repeat=len(task.counts))), np.int64)  # (W, G)
+    dealt = np.stack([(ways == i).astype(float) @ task.counts for i in range(num_lists)], 1)
+    costs = task.cost(dealt)
+    best = np.flatnonzero(costs <= costs.min() + 1e-9)
+    way = int(rng.choice(best))
+    return ways[way], float(costs[way])
+
+
+def _search(task: _Task, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    found = (_climb(task, _deal_greedily(task, rng), rng) for _ in range(_RESTARTS))
+    return min(found, key=lambda pair: pair[1])
+
+
+def _deal_greedily(task: _Task, rng: np.random.Generator) -> np.ndarray:
+    """Deal the groups in turn, large ones first, each to where it is wanted most."""
+    order = rng.permutation(len(task.counts))
+    order = order[np.argsort(-task.counts[order].sum(1), kind="stable")]
+    missing = task.shares[:, None] * task.counts.sum(0)  # (S, K)
+    wanted = np.where(missing > 0, missing, 1)
+    choice = np.zeros(len(order), np.int64)
+    for group in order:
+        count = task.counts[group]
+        gain = ((missing**2 - (missing - count) ** 2) / wanted).sum(1)
+        choice[group] = int(gain.argmax())
+        missing[choice[group]] -= count
+    return choice
+
+
+def _climb(task: _Task, choice: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Move one group, or swap two, as long as that is found to be better."""
+    num_lists, num_groups = len(task.shares), len(choice)
+    dealt = np.stack([task.counts[choice == i].sum(0) for i in range(num_lists)])
+    cost = float(task.cost(dealt[None])[0])
+    fruitless = 0
+    while fruitless < _PATIENCE:
+        one, other = rng.integers(num_groups, size=(2, _TRIED))
+        old, new = choice[one], (choice[one] + rng.integers(1, num_lists, _TRIED)) % num_lists
+        is_swap = choice[other] == new
+        change = task.counts[one] - is_swap[:, None] * task.counts[other]
+        tried = np.repeat(dealt[None], _TRIED, 0)  # (W, S, K)
+        tried[np.arange(_TRIED), old] -= change
+        tried[np.arange(_TRIED), new] += change
+        costs = task.cost(tried)
+        best = int(costs.argmin())
+        if costs[best] >= cost - 1e-9:
+            fruitless += 1
+            continue
+        choice[one[best]] = new[best]
+        if is_swap[best]:
+            choice[other[best]] = old[best]
+        dealt, cost, fruitless = tried[best], float(costs[best]), 0
+    return choice, cost
+
+
+# ---------------------------------------------------------------- clips
+
+
+def split_clips(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> list[str]:
+    """Split clips into train, val and test by group, stratified.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        val_fraction: wanted share of val.
+        test_fraction: wanted share of test.
+        seed: chooses among equally good splits.
+
+    Returns:
+        N of "train", "val", "test": the same whatever the order of the clips.
+
+    Raises:
+        InputError: it cannot be done; the message says why.
+    """
+    shares = (1 - val_fraction - test_fraction, val_fraction, test_fraction)
+    return _deal_clips(labels, groups, shares, SPLITS, seed)
+
+
+def cut_validation(
+    labels: Sequence[int], groups: Sequence[str], val_fraction: float, seed: int
+) -> list[str]:
+    """Split clips that are not for testing into train and val, by group, stratified.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        val_fraction: wanted share of val among these clips.
+        seed: chooses among equally good splits.
+
+    Raises:
+        InputError: it cannot be done; the message says why.
+    """
+    return _deal_clips(labels, groups, (1 - val_fraction, val_fraction), SPLITS[:2], seed)
+
+
+def make_folds(
+    labels: Sequence[int], groups: Sequence[str], num_folds: int, val_fraction: float, seed: int
+) -> list[list[str]]:
+    """Split clips once for each fold: every clip is tested in one fold.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        num_folds: at least 2; as many as groups leaves one group out at a time.
+        val_fraction: wanted share of val among all clips, cut from what is not tested.
+        seed: chooses among equally good splits.
+
+    Returns:
+        For each fold N of "train", "val", "test".
+
+    Raises:
+        InputError: it cannot be done; the message says why.
+    """
+    names, index, counts = _tabulate(labels, groups)
+    rng = np.random.default_rng(seed)
+    if len(names) < max(num_folds, 3):
+        raise InputError(
+            f"the clips belong to {len(names)} groups, {num_folds} folds need "
+            f"{max(num_folds, 3)}: choose fewer --folds, or name finer groups"
+        )
+    fold_of = deal_groups(counts, [1 / num_folds] * num_folds, rng, is_fold=True)
+    if fold_of is None:
+        raise InputError(
+            f"no {num_folds} folds keep every class for training ({_scarcest(counts)}): choose "
+            "other --folds, or name finer groups"
+        )
+    folds = []
+    for fold in range(num_folds):
+        tested = fold_of[index] == fold
+        rest = np.flatnonzero(~tested).tolist()
+        share = val_fraction * len(index) / len(rest)
+        cut = cut_validation(
+            [labels[i] for i in rest], [groups[i] for i in rest], min(share, 0.5), seed
+        )
+        split_of = dict(zip(rest, cut, strict=True))
+        folds.append([split_of.get(i, "test") for i in range(len(index))])
+    return folds
+
+
+def _deal_clips(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    shares: Sequence[float],
+    splits: Sequence[str],
+    seed: int,
+) -> list[str]:
+    names, index, counts = _tabulate(labels, groups)
+    if len(names) < len(splits):
+        raise InputError(
+            f"the clips belong to {len(names)} group(s), the lists {', '.join(splits)} need "
+            f"{len(splits)}: add videos, or name finer groups"
+        )
+    choice = deal_groups(counts, shares, np.random.default_rng(seed))
+    if choice is None:
+        raise InputError(
+            f"no way to deal {len(names)} groups to {', '.join(splits)} leaves every class in "
+            f"train ({_scarcest(counts)}): add videos, or name finer groups"
+        )
+    return [splits[choice[i]] for i in index]
+
+
+def _tabulate(
+    labels: Sequence[int], groups: Sequence[str]
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the groups sorted, the row (N,) of each clip's group, and counts (G, K)."""
+    names, index = np.unique(np.array(groups, dtype=object).astype(str), return_inverse=True)
+    counts = np.zeros((len(names), max(labels) + 1), np.int64)
+    np.add.at(counts, (index, np.asarray(labels)), 1)
+    return [str(name) for name in names], index, counts
+
+
+def _scarcest(counts: np.ndarray) -> str:
+    """Say which class is in the fewest groups."""
+    spread = (counts > 0).sum(0)
+    label = int(np.where(spread > 0, spread, len(counts) + 1).argmin())
+    return f"class {label} is in {spread[label]} of {len(counts)} groups"
+
+
+# ---------------------------------------------------------------- groups
+
+
+def join_groups(groups: Sequence[str], contents: Sequence[str]) -> list[str]:
+    """Make groups one where they hold the same content.
+
+    Args:
+        groups: group of each clip, N.
+        contents: what identifies the content of each clip, N.
+
+    Returns:
+        Group of each clip; joined ones have the name that sorts first.
+    """
+    parent = {group: group for group in groups}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    holder: dict[str, str] = {}
+    for group, content in zip(groups, contents, strict=True):
+        one, other = sorted((root(group), root(holder.setdefault(content, group))))
+        parent[other] = one
+    return [root(group) for group in groups]
