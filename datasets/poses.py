@@ -5,43 +5,28 @@ and, where known, `height` and `width` of the frames that they were found on. Th
 lie beside the frames, `00001.npy` with (17, 2) pixels of the frame, (0, 0) where nothing was found.
 """
 
-import math
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
+from datasets.arrays import Fault, Shape, blaming, read_array, read_member
 from datasets.frames import FrameSource, NumberedFiles, scan_folder
+from datasets.pose_files import write_archive
 from datasets.records import ClipRecord
 from errors import InputError
-from files import replacing
 from ops.skeleton import SkeletonLayout
 
 REMEDY = "run preprocess_pose.py again for this clip"
+_KIND = "keypoint file"
 
 # A file may not make us allocate more than a crowd needs.
 _MOST_PEOPLE = 100
 _FARTHEST_PIXEL = 1e6
 # Half precision may give back a confidence of 1 a little larger.
 _MOST_CONFIDENCE = 1.001
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,  # encrypted
-    NotImplementedError,  # compressed in an unknown way
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +80,14 @@ class PoseArchive:
         Raises:
             InputError: it cannot be read, or its content is not as the module says.
         """
-        with _blaming(self.path), zipfile.ZipFile(self.path) as archive:
-            if "keypoints.npy" not in archive.namelist():
-                raise _Fault("has no array 'keypoints'")
-            with archive.open("keypoints.npy") as stream:
-                keypoints = _checked(_read_array(stream, self._shape_fault))
+        with blaming(self.path, REMEDY, _KIND), zipfile.ZipFile(self.path) as archive:
+            array = read_member(archive, "keypoints", self._shape_fault)
+            if array is None:
+                raise Fault("has no array 'keypoints'")
+            keypoints = _checked(array)
             height, width = (_read_scalar(archive, name) for name in ("height", "width"))
-        if (height is None) != (width is None):
-            raise InputError(f"{self.path} holds one of height and width, not both: {REMEDY}")
+            if (height is None) != (width is None):
+                raise Fault("holds one of height and width, not both")
         keypoints = keypoints.reshape(len(keypoints), -1, self.num_joints, 3)[: self.num_frames]
         return Poses(keypoints, (width, height) if width and height else None)
 
@@ -139,8 +124,8 @@ class PoseFrames:
         keypoints = np.zeros((self.files.count, 1, V, 3), np.float32)
         for index in range(self.files.count):
             path = self.files.path(index)
-            with _blaming(path), path.open("rb") as stream:
-                pose = _read_array(stream, self._shape_fault)
+            with blaming(path, REMEDY, _KIND), path.open("rb") as stream:
+                pose = read_array(stream, self._shape_fault)
                 if pose.shape[1] == 2:
                     pose = np.column_stack((pose, (pose != 0).any(axis=1)))
                 keypoints[index, 0] = _checked(pose)
@@ -187,7 +172,13 @@ def find_poses(
     return PoseFrames(files, num_joints)
 
 
-def save_poses(path: Path, keypoints: np.ndarray, size: tuple[int, int], source: str) -> None:
+def save_poses(
+    path: Path,
+    keypoints: np.ndarray,
+    size: tuple[int, int],
+    source: str,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write the .npz of a clip so that it is never there by half.
 
     Args:
@@ -195,64 +186,32 @@ def save_poses(path: Path, keypoints: np.ndarray, size: tuple[int, int], source:
         keypoints: (N, M, V, 3) x, y in pixels and confidence 0-1.
         size: (width, height) of the frames, pixels.
         source: what found them.
+        notes: further texts to keep with them, such as the options that decided.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        np.savez_compressed(
-            file,
-            keypoints=keypoints.astype(np.float32),
-            width=size[0],
-            height=size[1],
-            source=np.array(source),
-        )
+    texts = {"source": source, **(notes or {})}
+    arrays: dict[str, np.ndarray] = {
+        "keypoints": keypoints.astype(np.float32),
+        "width": np.array(size[0], np.int64),
+        "height": np.array(size[1], np.int64),
+        **{name: np.array(text) for name, text in texts.items()},
+    }
+    write_archive(path, arrays)
 
 
 # ---------------------------------------------------------------- arrays
 
 
-class _Fault(Exception):  # noqa: N818 - not raised out of this file
-    """What is wrong with a keypoint file, in words that follow its name."""
-
-
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turn what goes wrong inside into an `InputError` about `path`."""
-    try:
-        yield
-    except _Fault as fault:
-        raise InputError(f"{path} {fault}: {REMEDY}") from None
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no readable keypoint file ({reason}): {REMEDY}") from None
-
-
-def _read_array(stream: IO[bytes], shape_fault: Callable[[Shape], str]) -> np.ndarray:
-    """Read one .npy, looking at its header before allocating anything; never a pickle."""
-    version = npy.read_magic(stream)
-    if version not in _HEADERS:
-        raise _Fault(f"is of unknown .npy version {version}")
-    shape, is_fortran, dtype = _HEADERS[version](stream)
-    if dtype.kind not in "fiu":
-        raise _Fault(f"holds values of type {dtype}, they should be numbers")
-    if fault := shape_fault(shape):
-        raise _Fault(fault)
-    size = math.prod(shape) * dtype.itemsize
-    data = stream.read(size)
-    if len(data) != size:
-        raise _Fault(f"ends after {len(data)} of {size} bytes")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
-
-
 def _read_scalar(archive: zipfile.ZipFile, name: str) -> int | None:
     """Return a number of pixels from the archive, None when it is not there."""
-    if f"{name}.npy" not in archive.namelist():
+    value = read_member(
+        archive,
+        name,
+        lambda shape: f"has a {name} of shape {shape}, not one number" if shape else "",
+    )
+    if value is None:
         return None
-    with archive.open(f"{name}.npy") as stream:
-        value = _read_array(
-            stream, lambda shape: f"has a {name} of shape {shape}, not one number" if shape else ""
-        )
     if not 1 <= value <= _FARTHEST_PIXEL:
-        raise _Fault(f"has a {name} of {value}, it should be in pixels")
+        raise Fault(f"has a {name} of {value}, it should be in pixels")
     return int(value)
 
 
@@ -260,15 +219,15 @@ def _checked(keypoints: np.ndarray) -> np.ndarray:
     """Return (..., V, 3) keypoints as float32, undetected joints as exact zeros."""
     keypoints = keypoints.astype(np.float64)  # half precision cannot hold the bounds below
     if not np.isfinite(keypoints).all():
-        raise _Fault("holds NaN or infinite keypoints, they should be finite")
+        raise Fault("holds NaN or infinite keypoints, they should be finite")
     confidence = keypoints[..., 2]
     if not 0 <= confidence.min() <= confidence.max() <= _MOST_CONFIDENCE:
-        raise _Fault(
+        raise Fault(
             f"holds confidences from {confidence.min():.3g} to {confidence.max():.3g}, they "
             "should be 0 to 1"
         )
     if np.abs(keypoints[..., :2]).max() > _FARTHEST_PIXEL:
-        raise _Fault(f"holds keypoints more than {_FARTHEST_PIXEL:.0f} pixels away")
+        raise Fault(f"holds keypoints more than {_FARTHEST_PIXEL:.0f} pixels away")
     # Estimators write (0, 0) for a joint that they did not find, with any confidence.
     is_found = (confidence > 0) & (keypoints[..., :2] != 0).any(axis=-1)
     found = np.where(is_found[..., None], keypoints, 0).astype(np.float32)

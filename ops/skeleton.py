@@ -91,6 +91,152 @@ COCO17 = SkeletonLayout(
 )
 
 
+_BODY18_JOINTS = (
+    "nose",
+    "neck",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_eye",
+    "left_eye",
+    "right_ear",
+    "left_ear",
+)
+
+# OpenPose's two body models, Cao et al. 2018, arXiv:1812.08008. Right comes before left.
+BODY18 = SkeletonLayout(
+    name="openpose18",
+    joints=_BODY18_JOINTS,
+    edges=(
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (1, 5),
+        (5, 6),
+        (6, 7),
+        (1, 8),
+        (8, 9),
+        (9, 10),
+        (1, 11),
+        (11, 12),
+        (12, 13),
+        (1, 0),
+        (0, 14),
+        (14, 16),
+        (0, 15),
+        (15, 17),
+    ),
+    flip_pairs=((5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)),
+    shoulders=(5, 2),
+    hips=(11, 8),
+)
+
+BODY25 = SkeletonLayout(
+    name="openpose25",
+    joints=(
+        *_BODY18_JOINTS[:8],
+        "mid_hip",
+        *_BODY18_JOINTS[8:],
+        "left_big_toe",
+        "left_small_toe",
+        "left_heel",
+        "right_big_toe",
+        "right_small_toe",
+        "right_heel",
+    ),
+    edges=(
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (1, 5),
+        (5, 6),
+        (6, 7),
+        (1, 8),
+        (8, 9),
+        (9, 10),
+        (10, 11),
+        (8, 12),
+        (12, 13),
+        (13, 14),
+        (1, 0),
+        (0, 15),
+        (15, 17),
+        (0, 16),
+        (16, 18),
+        (14, 19),
+        (19, 20),
+        (14, 21),
+        (11, 22),
+        (22, 23),
+        (11, 24),
+    ),
+    flip_pairs=(
+        (5, 2),
+        (6, 3),
+        (7, 4),
+        (12, 9),
+        (13, 10),
+        (14, 11),
+        (16, 15),
+        (18, 17),
+        (19, 22),
+        (20, 23),
+        (21, 24),
+    ),
+    shoulders=(5, 2),
+    hips=(12, 9),
+)
+
+
+def _coco17_places(layout: SkeletonLayout) -> tuple[int, ...]:
+    return tuple(layout.joints.index(joint) for joint in COCO17.joints)
+
+
+# Joints V -> the place of each COCO-17 joint. Those that begin with COCO-17 and add feet, head,
+# face or hands: Halpe-26, -68 and -136 (Fang et al. 2022, arXiv:2211.03375), COCO-WholeBody's 133
+# (Jin et al. 2020, arXiv:2007.11858).
+_COCO17_PLACES = {
+    18: _coco17_places(BODY18),
+    25: _coco17_places(BODY25),
+    **dict.fromkeys((17, 26, 68, 133, 136), tuple(range(17))),
+}
+
+
+def to_coco17(keypoints: np.ndarray) -> np.ndarray:
+    """Take the COCO-17 joints out of a larger layout, known by its number of joints.
+
+    OpenPose's neck, middle of the hips and feet are dropped: COCO-17 does not have them. No joint
+    is made up: the mean of two joints never stands for a third.
+
+    Args:
+        keypoints: (..., V, D) with V = 17, 18 (OpenPose COCO), 25 (OpenPose body), 26, 68 or 136
+            (Halpe), or 133 (COCO-WholeBody).
+
+    Returns:
+        (..., 17, D) keypoints.
+
+    Raises:
+        ValueError: no layout has V joints; the message follows the name of the file.
+    """
+    num_joints = keypoints.shape[-2]
+    if num_joints not in _COCO17_PLACES:
+        known = ", ".join(map(str, sorted(_COCO17_PLACES)))
+        raise ValueError(
+            f"has {num_joints} joints for each person, which is no layout that holds the 17 of "
+            f"COCO (known: {known} joints)"
+        )
+    return keypoints[..., _COCO17_PLACES[num_joints], :]
+
+
 def swap_left_right(keypoints: np.ndarray, layout: SkeletonLayout = COCO17) -> np.ndarray:
     """Exchange left and right joints of (..., V, D) keypoints, as a mirror does."""
     return keypoints[..., layout.mirror_order(), :]

@@ -101,6 +101,16 @@ def test_wrong_keypoints_are_named(archive, person, change, expected):
     assert message.startswith(f"{path} {expected}")
 
 
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', ", b"  x = (", b"(" * 500, b"{'a': 1}"])
+def test_a_header_that_is_no_python_is_named(header, tmp_path):
+    """numpy parses the header of an .npy: whatever it raises is one line."""
+    path = tmp_path / "clip_017.npz"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("keypoints.npy", data)
+    assert complaint(lambda: load(path)).startswith(f"{path} is no readable array")
+
+
 def test_wrong_sizes_and_files_are_named(archive, tmp_path):
     assert "has a height of 0" in complaint(lambda: load(archive(height=0)))
     assert "has a width of nan" in complaint(lambda: load(archive(width=np.nan)))

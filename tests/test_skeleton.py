@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.skeleton import COCO17, normalize_keypoints, swap_left_right
+from ops.skeleton import (
+    BODY18,
+    BODY25,
+    COCO17,
+    normalize_keypoints,
+    swap_left_right,
+    to_coco17,
+)
 
 LEFT_HIP, RIGHT_HIP = COCO17.hips
 
@@ -142,3 +149,48 @@ def test_other_people_share_the_frame_of_the_main_person(person):
 def test_none_leaves_pixels(person):
     keypoints = person(3)
     assert np.array_equal(normalize_keypoints(keypoints, "none"), keypoints)
+
+
+@pytest.mark.parametrize("layout", [BODY18, BODY25], ids=lambda layout: layout.name)
+def test_openpose_layouts_are_consistent(layout):
+    V = len(layout.joints)
+    assert V == len(set(layout.joints)) == int(layout.name.removeprefix("openpose"))
+    assert len(set(layout.edges)) == V - 1  # a tree over all joints
+    reached = {1}
+    for _ in range(V):
+        reached |= {joint for edge in layout.edges if reached & set(edge) for joint in edge}
+    assert reached == set(range(V))
+    for left, right in layout.flip_pairs:
+        assert layout.joints[left] == layout.joints[right].replace("right_", "left_")
+    unpaired = set(range(V)) - {joint for pair in layout.flip_pairs for joint in pair}
+    assert {layout.joints[joint] for joint in unpaired} <= {"nose", "neck", "mid_hip"}
+    for part, pair in (("shoulder", layout.shoulders), ("hip", layout.hips)):
+        assert [layout.joints[joint] for joint in pair] == [f"left_{part}", f"right_{part}"]
+
+
+@pytest.mark.parametrize("layout", [BODY18, BODY25], ids=lambda layout: layout.name)
+def test_openpose_joints_keep_their_names_in_coco17(layout):
+    numbers = np.arange(len(layout.joints))[:, None]
+    taken = to_coco17(np.broadcast_to(numbers, (2, 3, len(numbers), 1)))
+    assert taken.shape == (2, 3, 17, 1)
+    for row in taken.reshape(6, 17):
+        assert tuple(layout.joints[joint] for joint in row) == COCO17.joints
+
+
+@pytest.mark.parametrize("layout", [BODY18, BODY25], ids=lambda layout: layout.name)
+def test_mirroring_before_or_after_the_conversion_is_the_same(layout):
+    keypoints = np.random.default_rng(0).uniform(0, 99, (4, len(layout.joints), 3))
+    mirrored = to_coco17(swap_left_right(keypoints, layout))
+    assert np.array_equal(mirrored, swap_left_right(to_coco17(keypoints)))
+
+
+@pytest.mark.parametrize("num_joints", [17, 26, 68, 133, 136])
+def test_layouts_that_begin_with_coco17_are_cut(num_joints):
+    keypoints = np.random.default_rng(0).uniform(0, 99, (4, num_joints, 3))
+    assert np.array_equal(to_coco17(keypoints), keypoints[:, :17])
+
+
+@pytest.mark.parametrize("num_joints", [0, 1, 14, 15, 16, 19, 21, 137])
+def test_joints_of_another_layout_are_refused(num_joints):
+    with pytest.raises(ValueError, match=f"has {num_joints} joints .*known: 17, 18, 25, 26"):
+        to_coco17(np.zeros((2, num_joints, 3)))
