@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 POSE_MODELS = ("mlp", "conv1d", "gcn")
+POSE_BACKENDS = ("ultralytics", "torchvision", "rtmlib")
 ARCHS = (
     "resnet18",
     "resnet34",
@@ -145,10 +146,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "undetected; the last two are counted and reported",
     )
     group.add_argument(
-        "--pose_backend",
+        "--pose_weights",
         type=Path,
-        help="Ultralytics pose weights (.pt) that find keypoints while loading, for clips "
-        "without a keypoint file; only with --late_fusion_poses",
+        help="weights of a pose estimator that finds keypoints while loading, for clips without a "
+        "keypoint file; only with --late_fusion_poses",
+    )
+    group.add_argument(
+        "--pose_backend",
+        choices=POSE_BACKENDS,
+        default="ultralytics",
+        help="what --pose_weights belong to, as in preprocess_pose.py",
     )
     group.add_argument(
         "--allow_overlap",
@@ -280,7 +287,7 @@ def add_model_options(
 def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str, pose_only: bool) -> None:
     flags = {
         "early": ("--early_fusion_poses", "the pose heatmap is the 4th input channel"),
-        "late": ("--late_fusion_poses", "as _fast; can find keypoints itself, see --pose_backend"),
+        "late": ("--late_fusion_poses", "as _fast; can find keypoints itself, see --pose_weights"),
         "late_fast": ("--late_fusion_poses_fast", "RGB and pose features, concatenated, refined"),
         "late_attention": ("--late_fusion_poses_attention", "the same with attention before"),
     }

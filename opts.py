@@ -220,8 +220,8 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--num_channels 4 needs poses: add --early_fusion_poses or a late fusion")
     if args.mask_background and args.fusion == "pose":
         parser.error("--mask_background needs RGB frames: it has no meaning for skeletons alone")
-    if args.pose_backend is not None and args.fusion != "late":
-        parser.error("--pose_backend needs --late_fusion_poses")
+    if args.pose_weights is not None and args.fusion != "late":
+        parser.error("--pose_weights needs --late_fusion_poses")
     if args.gsf_ch_ratio > 100:
         parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
 

@@ -152,8 +152,11 @@ def _confusion_lines(metrics: Metrics, classes: Sequence[str]) -> list[str]:
 
 
 def say(text: str) -> None:
-    """Print a line for the user, above a progress bar if there is one."""
-    tqdm.write(text, file=sys.stdout)
+    """Print a line for the user, above a progress bar if there is one.
+
+    Names of files need not be text; what is none is printed as escapes.
+    """
+    tqdm.write(text.encode("utf-8", "backslashreplace").decode(), file=sys.stdout)
     sys.stdout.flush()
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 import opts
-from datasets.clips import ClipDataset
+from datasets.clips import ClipDataset, Estimate
 from datasets.loading import (
     DataSource,
     build_eval_loader,
@@ -32,7 +33,7 @@ from errors import InputError, Interrupted
 from machine import StopRequest, choose_amp_dtype, choose_device, prepare_cpu
 from models import build_model
 from models.classifier import ClipClassifier
-from models.estimators import UltralyticsPose
+from models.estimators import EstimatorOpts, build_estimator
 from models.weights import (
     FORMAT,
     FORMAT_VERSION,
@@ -40,6 +41,7 @@ from models.weights import (
     load_for_finetune,
     read_training_state,
 )
+from ops.tracking import follow_people
 from optim import balanced_class_weights, build_optimizer
 from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say, warn
 from resume import check_continues, find_checkpoint, runs_folder
@@ -112,16 +114,28 @@ def open_data(args: argparse.Namespace) -> DataSource:
     return source
 
 
-def build_estimator(args: argparse.Namespace, device: torch.device) -> UltralyticsPose | None:
-    """Build the pose estimator of `--pose_backend`, if it is given."""
-    return UltralyticsPose(args.pose_backend, device=str(device)) if args.pose_backend else None
+def build_estimate(args: argparse.Namespace, device: torch.device) -> Estimate | None:
+    """Build what finds keypoints while loading, if `--pose_weights` is given.
+
+    It follows the main athlete through the frames that the network sees.
+    """
+    if args.pose_weights is None:
+        return None
+    opts_of_pose = EstimatorOpts(weights=args.pose_weights, device=str(device))
+    estimator = build_estimator(args.pose_backend, opts_of_pose)
+
+    def estimate(frames: np.ndarray) -> np.ndarray:
+        height, width = frames.shape[1:3]
+        return follow_people(estimator.detect(frames), (width, height), max_people=1)
+
+    return estimate
 
 
 def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     """Build loaders, model and optimiser; `fresh` models take their initial weights."""
     device = choose_device(args.device, args.gpus)
     source = open_data(args)
-    estimate = build_estimator(args, device)
+    estimate = build_estimate(args, device)
     train_clips = build_train_loader(args, source, estimate)
     val_clips = build_eval_loader(
         args, source, "val", batch_size=args.batch_size, estimate=estimate
@@ -193,8 +207,8 @@ def _introduce(session: Session) -> None:
         network += f"{' + GSF' if args.gsf else ''}, fusion {args.fusion}"
     elif args.gsf:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
-    if args.fusion == "late" and args.pose_backend is None:
-        say("note: --late_fusion_poses without --pose_backend reads keypoint files, as _fast does")
+    if args.fusion == "late" and args.pose_weights is None:
+        say("note: --late_fusion_poses without --pose_weights reads keypoint files, as _fast does")
     train, val = (len(clips_of(loader)) for loader in (session.train_clips, session.val_clips))
     say(
         f"{args.dataset}: {train} training and {val} validation clips, "

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
         num_clips=args.num_clips,
         test_crops=args.test_crops,
         batch_size=args.batch_size,
-        estimate=session.build_estimator(args, device),
+        estimate=session.build_estimate(args, device),
     )
     is_test = args.split == "test" and args.dataset == trained.get("dataset")
     if is_test and not args.allow_overlap:

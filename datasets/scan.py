@@ -22,7 +22,7 @@ MissingPose = Literal["error", "skip", "zero", "estimate"]
 _OUTCOMES = {
     "skip": "dropped (--missing_pose skip)",
     "zero": "used with every joint undetected (--missing_pose zero)",
-    "estimate": "estimated while loading (--pose_backend)",
+    "estimate": "estimated while loading (--pose_weights)",
 }
 
 # Where nobody knows the size of the frames: keypoints that are normalised do not depend on it.

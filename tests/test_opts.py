@@ -81,7 +81,7 @@ def test_other_published_options_are_known():
         ("--dataset synthetic --finetune --feature_extractor --checkpoint_path x", "not allowed"),
         ("--dataset synthetic --evaluate", "needs --resume"),
         ("--dataset synthetic --amp_dtype bf16", "needs --with_amp"),
-        ("--dataset synthetic --pose_backend yolo.pt", "needs --late_fusion_poses"),
+        ("--dataset synthetic --pose_weights yolo.pt", "needs --late_fusion_poses"),
         ("--dataset synthetic --gsf --gsf_ch_ratio 120", "at most 100"),
         ("--dataset synthetic --synthetic_size 160", "write WIDTHxHEIGHT"),
         ("--dataset synthetic --epochs 0", "at least 1"),

@@ -73,7 +73,7 @@ def test_a_clip_without_keypoints_stops_or_is_dropped_or_kept(dataset):
     clips, report = find(dataset, missing_pose="skip")
     assert [clip.record.name for clip in clips] == ["train_0", "train_3"]
     assert report.text() == ("2 of 4 clips had no keypoint file: dropped (--missing_pose skip)")
-    for policy, words in (("zero", "every joint undetected"), ("estimate", "--pose_backend")):
+    for policy, words in (("zero", "every joint undetected"), ("estimate", "--pose_weights")):
         clips, report = find(dataset, missing_pose=policy)
         assert [clip.poses is None for clip in clips] == [False, True, True, False]
         assert words in report.text()
