@@ -2,57 +2,76 @@
 
 python preprocess_pose.py                            # dataset/FRFS, yolo11x-pose.pt
 python preprocess_pose.py --dataset FRFS --dataset_path <folder> --pose_weights <file>
+torchrun --nproc_per_node=4 preprocess_pose.py ...   # the clips are shared
 
-Clips that have keypoints are left alone, so an interrupted run continues.
+Clips that have keypoints are left alone, so an interrupted run continues. Damaged clips are named
+and left out; the exit code is then 2 with --strict, and always when no clip could be done.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 import data_opts
-from datasets.catalogue import DatasetRow, find_row
+from checkup import check_prepared
+from datasets.catalogue import find_row
 from datasets.clip_table import load_table
-from datasets.frames import FrameSource
-from datasets.poses import find_poses, save_poses
+from datasets.frames import ImageFrames
+from datasets.pose_files import write_frame_poses
+from datasets.pose_jobs import PosePlan, PoseWishes, plan_poses
 from datasets.records import ClipRecord, load_records
-from datasets.sources import find_frames
 from errors import InputError, run_script
-from machine import choose_device, prepare_cpu
-from models.estimators import UltralyticsPose
-from reports import StepLine, say
+from extraction import Tally, Worker, claimed, device_of, named, say_damaged
+from files import remove_partials
+from machine import StopRequest, num_cores, prepare_cpu
+from models.estimators import EstimatorOpts, build_estimator, weights_notes
+from ranks import Ranks
+from reports import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Estimate what is missing; return how many clips were done."""
+    """Estimate what is missing; return how many clips were done, by all processes."""
     args = data_opts.parse_pose_args(argv)
     row = find_row(args.dataset)
     root = args.dataset_path / row.folder
-    todo = list(missing_clips(root, row, listed_clips(root)))
-    if not todo:
-        say(f"{root}: every listed clip has keypoints, nothing to do")
+    records = listed_clips(root)
+    ranks = Ranks.join()
+    with StopRequest() as stop, ranks.ending_together(), claimed(root, ranks):
+        if ranks.is_first:
+            remove_partials(root / "poses")
+            if args.per_frame_npy:
+                remove_partials(root / "frames")
+        ranks.wait_for_first("cleaned", stop.poll)
+        plan = plan_poses(root, row, records, load_table(root), wishes_of(args))
+        ranks.wait_for_all("planned", stop.poll)  # nobody writes while others still look
+        if ranks.is_first:
+            say_plan(root, plan)
+        tally = work(root, plan, args, ranks, stop)
+        tallies = ranks.gather("done", vars(tally), stop.poll)
+    if not ranks.is_first:
         return 0
-    prepare_cpu(args.threads)
-    device = choose_device(args.device, args.gpus)
-    estimator = UltralyticsPose(
-        args.pose_weights, args.conf, device=str(device), batch_size=args.pose_batch
-    )
-    found, frames = 0, 0
-    with StepLine("clips", every=10) as line:
-        for number, (name, images) in enumerate(todo, start=1):
-            size = images.size()
-            parts = images.blocks(size, args.pose_batch)
-            keypoints = np.concatenate([estimator(part) for part in parts])
-            path = root / "poses" / f"{name}.npz"
-            save_poses(path, keypoints, size, f"ultralytics {args.pose_weights.name}")
-            found += int((keypoints[..., 2] > 0).any(axis=(1, 2)).sum())
-            frames += len(keypoints)
-            line(number, len(todo))
-    say(
-        f"{len(todo)} clips written to {root / 'poses'}; somebody in {found / frames:.1%} of frames"
-    )
-    return len(todo)
+    return finish(root, plan, args, [Tally(**values) for values in tallies])
+
+
+def finish(root: Path, plan: PosePlan, args: argparse.Namespace, tallies: list["Tally"]) -> int:
+    """Say what was done, check the data set; return the number of clips done."""
+    for tally in tallies[1:]:  # process 0 said its own at once
+        say_damaged(tally.damaged)
+    total = Tally.sum(tallies)
+    damaged = {**plan.damaged, **total.damaged}
+    if total.clips:
+        say(total.text(root))
+    if damaged:
+        say(f"{len(damaged)} damaged clips were left out, see above: {named(damaged)}")
+    if not args.no_check:
+        check_prepared(args.dataset, args.dataset_path, strict=args.strict, decode=False)
+    if damaged and (args.strict or not total.clips + plan.done + len(plan.frames_only)):
+        name, reason = next(iter(damaged.items()))
+        raise InputError(f"{len(damaged)} clips are damaged, such as {name}: {reason}")
+    return total.clips
+
+
+# ---------------------------------------------------------------- what there is to do
 
 
 def listed_clips(root: Path) -> list[ClipRecord]:
@@ -66,15 +85,76 @@ def listed_clips(root: Path) -> list[ClipRecord]:
     return list({record.name: record for path in lists for record in load_records(path)}.values())
 
 
-def missing_clips(
-    root: Path, row: DatasetRow, records: Iterable[ClipRecord]
-) -> Iterator[tuple[str, FrameSource]]:
-    """Yield name and frames of the clips that have no keypoints yet."""
-    table = load_table(root)
-    for record in records:
-        images = find_frames(root, record, table)
-        if find_poses(root, record, images, row.layout) is None:
-            yield record.name, images
+def wishes_of(args: argparse.Namespace) -> PoseWishes:
+    """Return what is asked of clips that have keypoints."""
+    weights = weights_notes(args.pose_backend, args.pose_weights, args.detector_weights)
+    return PoseWishes({**option_notes(args), **weights}, args.overwrite, args.per_frame_npy)
+
+
+def option_notes(args: argparse.Namespace) -> dict[str, str]:
+    """Return the options that decide keypoints, as their files keep them."""
+    return {
+        "detector": args.pose_backend,
+        "conf": str(args.conf),
+        "imgsz": str(args.imgsz or "default"),
+        "max_people": str(args.max_people),
+        "main_athlete": args.main_athlete,
+    }
+
+
+def say_plan(root: Path, plan: PosePlan) -> None:
+    """Say what was found."""
+    say_damaged(plan.damaged)
+    for reason in plan.redone.values():
+        say(f"done again: {reason}")
+    if plan.others:
+        name, difference = next(iter(plan.others.items()))
+        say(
+            f"{len(plan.others)} clips keep keypoints that were made otherwise, such as {name}: "
+            f"{difference}; --overwrite makes them anew"
+        )
+    if not plan.todo and not plan.frames_only and plan.done:
+        say(f"{root}: {plan.done} clips have keypoints, nothing to do")
+
+
+# ---------------------------------------------------------------- the work
+
+
+def work(
+    root: Path, plan: PosePlan, args: argparse.Namespace, ranks: Ranks, stop: StopRequest
+) -> Tally:
+    """Do the share of this process."""
+    tally = Tally()
+    for job, archive in ranks.share(plan.frames_only):
+        stop.poll()
+        if isinstance(job.images, ImageFrames):
+            write_frame_poses(job.images.files, archive.load().keypoints[:, 0])
+            tally.derived += 1
+    if ranks.is_first and tally.derived:
+        say("the published files of clips that have keypoints are written from these")
+    if not plan.todo:
+        return tally
+    prepare_cpu(args.threads or max(1, num_cores() // (2 * ranks.count)))
+    if not ranks.is_first:  # whatever is wrong with the weights, process 0 alone says it
+        ranks.wait_for_first("estimator", stop.poll)
+    estimator = build_estimator(args.pose_backend, estimator_opts(args, ranks))
+    if ranks.is_first:
+        ranks.wait_for_first("estimator", stop.poll)
+    Worker(root, args, option_notes(args), estimator).run(plan.todo, tally, ranks, stop)
+    return tally
+
+
+def estimator_opts(args: argparse.Namespace, ranks: Ranks) -> EstimatorOpts:
+    """Return the options of the estimator; each process has its own CUDA device."""
+    return EstimatorOpts(
+        weights=args.pose_weights,
+        detector=args.detector_weights,
+        device=str(device_of(args, ranks)),
+        confidence=args.conf,
+        image_size=args.imgsz,
+        batch_size=args.pose_batch,
+        download=args.download,
+    )
 
 
 if __name__ == "__main__":

@@ -1,157 +1,139 @@
-"""Back ends that find people and their joints in frames."""
+"""Back ends that find people and their joints in frames, behind one interface."""
 
-import atexit
-import importlib
-import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from errors import InputError
-from ops.skeleton import COCO17
+from models import pose_torchvision, pose_ultralytics
+from models.pose_rtmlib import ADDRESS as RTMLIB_ADDRESS
+from models.pose_rtmlib import RtmlibPose
+from models.pose_torchvision import TorchvisionPose
+from models.pose_ultralytics import UltralyticsPose
+from models.pose_weights import sha256_of
+from ops.people import Detections
 
-NUM_JOINTS = len(COCO17.joints)
-WEIGHTS_ADDRESS = "https://github.com/ultralytics/assets/releases"
-
-# Ultralytics reads these while it is imported: nothing is sent, fetched, installed or printed,
-# and of a weights file only known classes are built. Releases before 8.4 know no safe loading:
-# there a weights file can run code, so use files that you trust.
-_QUIET = {
-    "YOLO_OFFLINE": "true",
-    "YOLO_AUTOINSTALL": "false",
-    "YOLO_VERBOSE": "false",
-    "ULTRALYTICS_SAFE_LOAD": "true",
-}
+__all__ = ["Estimator", "EstimatorOpts", "UltralyticsPose", "build_estimator", "weights_notes"]
 
 
-class UltralyticsPose:
-    """An Ultralytics pose model. Note its licence: AGPL-3.0, also for what is built on it.
+class Estimator(Protocol):
+    """Finds people in frames.
 
-    Args:
-        weights: a pose model with COCO's 17 joints, such as yolo11x-pose.pt.
-        confidence: people found with less are left out.
-        max_people: M, people kept per frame, the most confident first.
+    Attributes:
+        name: of the back end.
+        version: of the package that computes.
+        weights: name of the weights file; two joined by "+" where there are two.
+        weights_hash: their SHA-256 in hexadecimal, joined in the same way.
+    """
+
+    name: str
+    version: str
+    weights: str
+    weights_hash: str
+
+    def detect(self, frames: np.ndarray) -> list[Detections]:
+        """Find people in each of (T, H, W, 3) uint8 RGB frames, in pixels of the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorOpts:
+    """What decides an estimator.
+
+    Attributes:
+        weights: file; None is the back end's usual one, in the working folder.
+        detector: file of a person detector (rtmlib with RTMPose).
         device: where to compute, in torch's naming.
+        confidence: people found with less are left out, 0 to 1.
+        image_size: of the network's input, pixels; None is the back end's own.
         batch_size: frames per forward pass.
+        download: whether a weights file that is not there may be fetched.
+    """
+
+    weights: Path | None = None
+    detector: Path | None = None
+    device: str = "cpu"
+    confidence: float = 0.8
+    image_size: int | None = None
+    batch_size: int = 16
+    download: bool = False
+
+
+def build_estimator(backend: str, opts: EstimatorOpts) -> Estimator:
+    """Build the estimator that `backend` names.
 
     Raises:
-        InputError: the package or the file is not there, or the file is no such model.
+        InputError: there is no such back end, an option is not for it, or its package or weights
+            are not there.
     """
-
-    def __init__(
-        self,
-        weights: Path | str,
-        confidence: float = 0.8,
-        max_people: int = 1,
-        device: str = "cpu",
-        batch_size: int = 16,
-    ) -> None:
-        self.confidence = confidence
-        self.max_people = max_people
-        self.device = device
-        self.batch_size = batch_size
-        self._model = _load(Path(weights))
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Find people in each frame.
-
-        Args:
-            frames: (T, H, W, 3) uint8, RGB.
-
-        Returns:
-            (T, M, 17, 3) float32: x, y in pixels of the frame and confidence 0-1; all 0 where
-            nobody, or no such joint, was found.
-        """
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
-            raise ValueError(
-                f"the frames are {frames.shape} {frames.dtype}, the estimator takes (T, H, W, 3) "
-                "uint8 RGB"
-            )
-        found = np.zeros((len(frames), self.max_people, NUM_JOINTS, 3), dtype=np.float32)
-        for start in range(0, len(frames), self.batch_size):
-            images = [np.ascontiguousarray(f[..., ::-1]) for f in frames[start:][: self.batch_size]]
-            results = self._model.predict(
-                images, conf=self.confidence, device=self.device, verbose=False
-            )
-            for index, result in enumerate(results, start):
-                people = result.keypoints.data.cpu().numpy()
-                scores = result.boxes.conf.cpu().numpy()
-                found[index] = pick_people(people, scores, self.max_people)
-        return found
+    if backend not in BACKENDS:
+        raise InputError(f"unknown pose back end {backend!r}: choose from {', '.join(BACKENDS)}")
+    if backend != "rtmlib" and opts.detector is not None:
+        raise InputError(
+            f"--detector_weights {opts.detector} is for --pose_backend rtmlib: {backend} finds "
+            "people and joints in one step, drop it"
+        )
+    return BACKENDS[backend](opts)
 
 
-def pick_people(people: np.ndarray, scores: np.ndarray, max_people: int) -> np.ndarray:
-    """Keep the most confident people; fill up with zeros.
+def weights_notes(backend: str, weights: Path | None, detector: Path | None) -> dict[str, str]:
+    """Return name and, where the files are there, SHA-256 of what `build_estimator` would load.
 
-    Args:
-        people: (N, V, 3): x, y, confidence. Joints at (0, 0) count as not found.
-        scores: (N,) confidence in each person.
-        max_people: M.
-
-    Returns:
-        (M, V, 3) float32.
+    The keys are those of keypoint files: weights, weights_sha256.
     """
-    best = np.argsort(-scores, kind="stable")[:max_people]
-    picked = np.zeros((max_people, NUM_JOINTS, 3), dtype=np.float32)
-    picked[: len(best)] = people[best]
-    is_found = (picked[..., 2] > 0) & picked[..., :2].any(axis=-1)
-    return np.where(is_found[..., None], picked, np.float32(0))
+    usual = _USUAL.get(backend)
+    files = [file for file in (weights or (usual and Path(usual)), detector) if file]
+    notes = {"weights": "+".join(file.name for file in files)}
+    if files and all(file.is_file() for file in files):
+        notes["weights_sha256"] = "+".join(map(sha256_of, files))
+    return notes
 
 
-def _load(weights: Path) -> Any:
-    """Load a model without letting the package reach for the network."""
-    if not weights.is_file():  # the package would try to download it
+def _ultralytics(opts: EstimatorOpts) -> Estimator:
+    return UltralyticsPose(
+        opts.weights or Path(pose_ultralytics.DEFAULT_WEIGHTS),
+        confidence=opts.confidence,
+        device=opts.device,
+        batch_size=opts.batch_size,
+        image_size=opts.image_size,
+        download=opts.download,
+    )
+
+
+def _torchvision(opts: EstimatorOpts) -> Estimator:
+    return TorchvisionPose(
+        opts.weights or Path(pose_torchvision.DEFAULT_WEIGHTS),
+        confidence=opts.confidence,
+        device=opts.device,
+        batch_size=opts.batch_size,
+        image_size=opts.image_size,
+        download=opts.download,
+    )
+
+
+def _rtmlib(opts: EstimatorOpts) -> Estimator:
+    if opts.weights is None or opts.download:
         raise InputError(
-            f"{weights} is not there: download {weights.name} from {WEIGHTS_ADDRESS} "
-            "(AGPL-3.0) and give its path"
+            "--pose_backend rtmlib has no file that it could take or download by itself: get ONNX "
+            f"files from {RTMLIB_ADDRESS}, unpack them, and give --pose_weights (and "
+            "--detector_weights for RTMPose)"
         )
-    try:
-        with _quiet_import():
-            yolo = importlib.import_module("ultralytics").YOLO
-    except ImportError as error:
+    if opts.image_size is not None:
         raise InputError(
-            f"the package ultralytics is not installed ({error}): pip install ultralytics, or "
-            "give keypoint files"
-        ) from error
-    try:
-        model = yolo(weights)
-        joints = tuple(model.model.yaml["kpt_shape"]) if model.task == "pose" else None
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{weights} is no Ultralytics model, or damaged ({reason}): download it again from "
-            f"{WEIGHTS_ADDRESS}"
-        ) from error
-    if joints != (NUM_JOINTS, 3):
-        raise InputError(
-            f"{weights} is a model for {model.task} with keypoints {joints}: give a pose model "
-            f"with COCO's {NUM_JOINTS} joints, such as yolo11x-pose.pt"
+            f"--imgsz {opts.image_size} has no effect on --pose_backend rtmlib: an ONNX file has "
+            "its own size, drop it"
         )
-    return model
+    return RtmlibPose(opts.weights, opts.detector, opts.confidence, opts.device)
 
 
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Set what ultralytics reads on import, its settings in a folder that goes with the process."""
-    if "ultralytics" in sys.modules:
-        yield
-        return
-    folder = tempfile.mkdtemp(prefix="ultralytics-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = {**_QUIET, "YOLO_CONFIG_DIR": folder}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+_USUAL = {
+    "ultralytics": pose_ultralytics.DEFAULT_WEIGHTS,
+    "torchvision": pose_torchvision.DEFAULT_WEIGHTS,
+}
+BACKENDS: dict[str, Callable[[EstimatorOpts], Estimator]] = {
+    "ultralytics": _ultralytics,
+    "torchvision": _torchvision,
+    "rtmlib": _rtmlib,
+}
