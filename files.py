@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ LinkMode = Literal["hard", "copy", "symlink"]
 
 # What a hard link cannot do (another file system, one without links, a foreign owner): copy then.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES}
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def partial_of(path: Path) -> Path:
@@ -41,6 +43,32 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with plain line ends, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Say whether `path` is a regular file with this content; then it need not be written."""
+    try:
+        return path.stat().st_size == len(data) and read_regular(path, len(data)) == data
+    except OSError:
+        return False
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a regular file of at most `most` bytes; never wait for a pipe, never drain a device.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file (EINVAL), or is larger (EFBIG).
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path to open
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return data
 
 
 @contextmanager
@@ -77,6 +105,12 @@ def link_file(source: Path, target: Path, mode: LinkMode = "hard") -> bool:
                 raise
     shutil.copy2(source, target)
     return True
+
+
+def printable(text: object) -> str:
+    """Return text as a terminal can show it: names of files may hold anything but / and NUL."""
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return "".join(escaped)
 
 
 def remove_partials(folder: Path) -> int:

@@ -1,83 +1,97 @@
-"""Turn the FR-FS download into frames and clip lists.
+"""Turn the FR-FS download into frames, boxes and clip lists.
 
-python process_dataset_FRFS.py                       # dataset/FRFS
-python process_dataset_FRFS.py --dataset_path <folder that holds FRFS/>
+python process_dataset_FRFS.py                         # the download lies in dataset/FRFS
+python process_dataset_FRFS.py --source ~/Downloads/FR-FS
 
-Reads FRFS/Images/<key>/*.jpg, FRFS/Train.xls and FRFS/Test.xls. Writes FRFS/frames/ (hard links)
-and the train, val and test lists; val is cut from train, so that test chooses nothing.
+Reads Images/<key>/*.jpg, Train.xls, Test.xls and, when there, FRFS_Boxes.json. Writes below
+<dataset_path>/FRFS: frames/ (hard links), boxes/, clips.csv, and the train, val and test lists. val
+is cut from train, so that the test list chooses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 import data_opts
-from datasets.frfs import LabelledClip, link_frames, read_label_table, split_validation
-from datasets.records import ClipRecord, write_list
+from checkup import check_prepared
+from datasets import frfs, frfs_output
+from datasets.frfs_output import SPLITS, ListChoices, list_path
 from errors import InputError, run_script
-from reports import say
+from files import printable
+from reports import StepLine, say, warn
 
-SPLITS = ("train", "val", "test")
+NEEDED = """FR-FS is not part of this program, which needs the unpacked download:
+    {root}/Images/<key>/0.jpg 1.jpg ...     a folder of frames for each clip
+    {root}/Train.xls, {root}/Test.xls       a header row, then a row 'key, label' for each clip
+    {root}/FRFS_Boxes.json                  if there is one: the athlete's box in every frame
+With the same files elsewhere: python process_dataset_FRFS.py --source <folder of Images/>"""
+
+LINKS = {"hard": "hard links", "copy": "copies", "symlink": "symbolic links"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare the data set, or say that it is prepared."""
+    """Prepare the data set, or say what is needed for it."""
     args = data_opts.parse_frfs_args(argv)
     root = args.dataset_path / "FRFS"
-    if not (root / "Images").is_dir():
-        return check_prepared(root)
-    train, val = split_validation(
-        read_table(root, "Train"), args.val_fraction, np.random.default_rng(args.seed)
+    found = frfs.find_download(args.source) if args.source else frfs.find_default(args.dataset_path)
+    if found is None:
+        return accept_prepared(root, args.source)
+    tables = frfs.read_tables(found)
+    frfs_output.open_root(root)
+    mode = frfs_output.choose_mode(found, root, args.link)
+    with StepLine("clips with checked frames", every=50) as line:
+        checked = frfs.check_download(
+            found, tables, root, mode, workers=args.workers, progress=line
+        )
+    say_all(findings := checked.findings())
+    if args.strict and findings:
+        raise InputError(
+            f"{len(findings)} findings, named above: mend them, or leave out --strict to go on "
+            f"without the {len(checked.broken)} damaged clips; no list was written"
+        )
+    choices = ListChoices(
+        published=args.published_protocol,
+        val_fraction=args.val_fraction,
+        seed=args.seed,
+        class_names=args.class_names,
+        allow_overlap=args.allow_overlap,
     )
-    splits = dict(zip(SPLITS, (train, val, read_table(root, "Test")), strict=True))
-    refuse_shared(splits)
-    rows = {split: [link(root, clip) for clip in clips] for split, clips in splits.items()}
-    for split in SPLITS:
-        write_list(list_path(root, split), rows[split])
-        labels = np.bincount([clip.label for clip in splits[split]])
-        say(f"{split}: {labels.sum()} clips, per class {labels.tolist()}: {list_path(root, split)}")
+    lists = frfs_output.make_lists(tables, checked, choices)
+    new, changed = frfs_output.link_clips(root, checked, mode)
+    say(f"frames/: {new} new {LINKS[mode]}, {changed} put in the place of links of another kind")
+    if mode != args.link:
+        say("the file system cannot make hard links to the download: its frames were copied")
+    if checked.boxes:
+        say(f"boxes of {frfs_output.write_boxes(root, checked)} clips: {root / 'boxes'}")
+    say_all(frfs_output.write_lists(root, lists))
+    say_all(frfs_output.leftovers(root, checked))
+    say_all(frfs_output.summary(root, lists))
+    for text in frfs_output.warnings(lists, checked):
+        warn(text)
+    if not args.no_check:
+        check_prepared("FRFS", args.dataset_path, decode=False, strict=args.strict)
     return None
 
 
-def link(root: Path, clip: LabelledClip) -> ClipRecord:
-    """Link a clip's frames and return its record."""
-    num_frames = link_frames(root / "Images" / clip.key, root / "frames" / clip.key)
-    return ClipRecord(clip.key, num_frames, clip.label)
+def say_all(lines: Iterable[str]) -> None:
+    """Say lines that may hold the names of files."""
+    for line in lines:
+        say(printable(line))
 
 
-def list_path(root: Path, split: str) -> Path:
-    """Return where the list of a split lies."""
-    return root / f"{split}_videofolder.txt"
+def accept_prepared(root: Path, source: Path | None) -> None:
+    """Accept a data set that already has its lists; else explain what is needed.
 
-
-def check_prepared(root: Path) -> None:
-    """Accept a data set that already has its lists; else explain what is needed."""
-    if not all(list_path(root, split).is_file() for split in SPLITS):
-        raise InputError(
-            f"{root} has neither Images/ nor the three clip lists: unpack FR-FS there (Images/, "
-            "Train.xls, Test.xls), or name its place with --dataset_path"
-        )
-    say(f"{root} is already prepared: it has its clip lists, and no Images/ to read again")
-
-
-def read_table(root: Path, name: str) -> list[LabelledClip]:
-    """Read Train or Test, as .xls or .xlsx."""
-    modern = root / f"{name}.xlsx"
-    return read_label_table(modern if modern.is_file() else root / f"{name}.xls")
-
-
-def refuse_shared(splits: dict[str, list[LabelledClip]]) -> None:
-    """Stop when a key is named twice: a clip belongs to one list, once."""
-    seen: dict[str, str] = {}
-    for split, clips in splits.items():
-        for clip in clips:
-            if clip.key in seen:
-                raise InputError(
-                    f"clip {clip.key} is in {seen[clip.key]} and in {split}: remove one row from "
-                    "Train.xls or Test.xls"
-                )
-            seen[clip.key] = split
+    Raises:
+        InputError: there is neither a download nor a prepared data set.
+    """
+    if source is None and all(list_path(root, split).is_file() for split in SPLITS):
+        say(f"{root} is already prepared: it has its clip lists, and no Images/ to read again")
+        return
+    say(NEEDED.format(root=root))
+    raise InputError(
+        f"{source or root} has no folder Images/: unpack FR-FS there, or name its place with "
+        "--source"
+    )
 
 
 if __name__ == "__main__":

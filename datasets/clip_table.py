@@ -11,9 +11,10 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from errors import InputError
-from files import write_text
+from files import holds, write_text
 
 NAME = "clips.csv"
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,22 @@ _WHOLE = ("first_frame", "num_frames", "width", "height")
 
 
 def write_table(root: Path, rows: Iterable[ClipRow]) -> None:
-    """Write `clips.csv` of the data set in `root`, whole or not at all."""
+    """Write `clips.csv` of the data set in `root`, whole or not at all.
+
+    A table that says the same already stays as it is.
+    """
+    text = format_table(rows)
+    if not holds(root / NAME, text.encode("utf-8")):
+        write_text(root / NAME, text)
+
+
+def format_table(rows: Iterable[ClipRow]) -> str:
+    """Return the text of a `clips.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(astuple(row) for row in rows)
-    write_text(root / NAME, text.getvalue())
+    return text.getvalue()
 
 
 def load_table(root: Path) -> dict[str, ClipRow]:
@@ -69,8 +80,10 @@ def load_table(root: Path) -> dict[str, ClipRow]:
         InputError: it cannot be read; the message names the line.
     """
     path = root / NAME
-    if not path.is_file():
+    if not path.exists():
         return {}
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: put the table there, or remove it")
     table: dict[str, ClipRow] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -109,8 +122,11 @@ def _parse(place: str, cells: Mapping[str, str | None]) -> ClipRow:
 
 def _check_inside(place: str, name: str, text: str) -> None:
     path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or "\0" in text:
-        raise InputError(f"{place} has {name} {text!r}: it must lie below the data set's folder")
+    if path.is_absolute() or ".." in path.parts or "\0" in text or len(text) > _LONGEST_NAME:
+        raise InputError(
+            f"{place} has {name} {text[:200]!r}: it must lie below the data set's folder, and have "
+            f"at most {_LONGEST_NAME} letters"
+        )
 
 
 def _whole(place: str, name: str, text: str, *, signed: bool) -> int:

@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 
 from errors import InputError
+from files import read_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # More than any video frame; stops a header that promises gigabytes before anything is allocated.
 _MOST_PIXELS = 50_000_000
+_MOST_BYTES = 200 * 2**20
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)", re.DOTALL)
 _REMEDY = "extract the frames of this clip again"
 
@@ -298,7 +300,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
 

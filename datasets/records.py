@@ -16,10 +16,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from errors import InputError
-from files import write_text
+from files import holds, read_regular, write_text
 
 PUBLISHED = "published (val and test are the same clips)"
+_LONGEST_NAME = 1000
 _HEADER = "# "
+# A list of ten million clips; a device file has no end.
+_MOST_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +135,45 @@ def header_classes(path: Path, header: Mapping[str, str]) -> tuple[str, ...] | N
 def write_list(
     path: Path, records: Iterable[ClipRecord], header: Mapping[str, str] | None = None
 ) -> None:
-    """Write a clip list, whole or not at all.
+    """Write a clip list, whole or not at all; a list that says the same already stays as it is.
 
     Raises:
+        InputError: a clip's name cannot stand in a list.
+        ValueError: a header entry has a line end or a colon in its key.
+    """
+    text = format_list(records, header)
+    if not holds(path, text.encode("utf-8")):
+        write_text(path, text)
+
+
+def format_list(records: Iterable[ClipRecord], header: Mapping[str, str] | None = None) -> str:
+    """Return the text of a clip list, from which `load_records` reads the same records.
+
+    Raises:
+        InputError: a clip's name cannot stand in a list.
         ValueError: a header entry has a line end or a colon in its key.
     """
     for key, value in (header or {}).items():
         if ":" in key or len(f"{key}{value}.".splitlines()) != 1:
             raise ValueError(f"a header entry is one line 'key: value', got {key!r}: {value!r}")
     top = [f"{_HEADER}{key}: {value}" for key, value in (header or {}).items()]
-    lines = [*top, *(record.line() for record in records)]
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in [*top, *map(_checked_line, records)])
+
+
+def _checked_line(record: ClipRecord) -> str:
+    """Return the line of a clip if it reads as the same clip; a name may hold what ends a line."""
+    line = record.line()
+    try:
+        line.encode("utf-8")
+        is_same = ClipRecord.parse(line) == record and len(f"{line}.".splitlines()) == 1
+    except ValueError:
+        is_same = False
+    if not is_same or line.startswith(_HEADER):
+        raise InputError(
+            f"clip name {record.name[:100]!r} cannot stand in a clip list: rename it to letters, "
+            "digits and single signs"
+        )
+    return line
 
 
 def _header_length(lines: Sequence[str]) -> int:
@@ -178,7 +209,7 @@ def count_classes(path: Path, records: Sequence[ClipRecord]) -> int:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular(path, _MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             f"{path} is not there: it should be a list of lines 'folder num_frames label'; write "
@@ -200,6 +231,8 @@ def _is_whole(text: str) -> bool:
 def _inside(folder: str) -> str:
     """Return a folder's one spelling; refuse what leaves the frames folder."""
     path = PurePosixPath(folder)
+    if len(folder) > _LONGEST_NAME:
+        raise ValueError(f"has a folder of {len(folder)} letters, {_LONGEST_NAME} are the most")
     if path.is_absolute() or ".." in path.parts or "\0" in folder or not path.parts:
         raise ValueError(f"has folder {folder!r}: it must lie below the frames folder")
     return path.as_posix()
