@@ -3,11 +3,14 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.making_videos import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,6 +66,40 @@ def test_training_lines(line, folder, tmp_path):
 def test_preparing_lines_on_prepared_data(folder):
     assert "already prepared" in run("process_dataset_FRFS.py", folder)
     assert "nothing to do" in run("preprocess_pose.py", folder)
+
+
+def readme_line(script):
+    """Return the lines of the README that begin with a script, as commands."""
+    found = re.findall(rf"^python ({script}.*?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+    assert found, script
+    return found
+
+
+def test_videos_of_ones_own(tmp_path):
+    """A folder per class, a table, a check, and training on what they made."""
+    rows = ["video,label,group"]
+    for label in ("landed", "fall"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for number in range(5):
+            name = f"clips/{label}/{number}.mp4"
+            write_video(tmp_path / name, 12, size=(64, 36), first=len(rows))
+            rows.append(f"{name},{label},athlete {number}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+
+    by_folder, by_table = readme_line("process_dataset_videos.py")
+    place = "<folder with a folder of videos for each class>"
+    assert "the lists are dataset/jumps" in run(by_folder.replace(place, "clips"), tmp_path)
+    train = (
+        "main.py --dataset jumps --dataset_path dataset --arch resnet18 --width 8 --num_segments 2 "
+        f"--workers 0 --allow_overlap {SMALL}"
+    )
+    assert "best val top-1" in run(train, tmp_path)
+    shutil.rmtree(tmp_path / "dataset")
+    run(by_table, tmp_path)
+    assert (tmp_path / "dataset" / "jumps" / "folds" / "5of5").is_dir()
+    (check,) = readme_line("tools/check_dataset.py")
+    assert "verdict:" in run(check, tmp_path)
+    assert (tmp_path / "dataset" / "jumps" / "check" / "report.html").is_file()
 
 
 def test_python_example(folder, tmp_path):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from datasets.drawing import GAP, glow, join_strip
 from datasets.synthetic.choreography import FALL, FPS, LANDED
 from datasets.synthetic.clip import RenderedClip, render_clip
-from ops.heatmap import joint_heatmap
 from ops.skeleton import COCO17
 
 
@@ -29,8 +29,6 @@ ROWS = (
 )
 _TILE = (240, 135)  # width, height in pixels; five make 1200
 _OVERSAMPLING = 2  # drawn larger, then averaged
-_GAP = 2
-_GLOW = np.array([255.0, 150.0, 60.0])
 _CAPTIONS = {LANDED: ("LANDED", (24, 110, 62)), FALL: ("FALL", (176, 42, 42))}
 
 
@@ -44,10 +42,10 @@ def draw_contact_sheet(rows: tuple[SheetRow, ...] = ROWS) -> np.ndarray:
         tiles = [_shrink(clip.frames[i]) for i in moments]
         glowing = [_glow(tile, clip, i) for tile, i in zip(tiles, moments, strict=True)]
         _caption(tiles[0], *_CAPTIONS[row.label])
-        strips.append(_strip(tiles))
+        strips.append(join_strip(tiles))
         if row.with_keypoints:
-            strips.append(_strip(glowing))
-    gap = np.full((_GAP, strips[0].shape[1], 3), 255, np.uint8)
+            strips.append(join_strip(glowing))
+    gap = np.full((GAP, strips[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for strip in strips for part in (strip, gap)][:-1])
 
 
@@ -71,18 +69,8 @@ def _shrink(frame: np.ndarray) -> np.ndarray:
 
 def _glow(tile: np.ndarray, clip: RenderedClip, index: int) -> np.ndarray:
     """Darken a tile and draw the detected keypoints as heatmap and skeleton."""
-    width, height = _TILE
     keypoints = clip.keypoints[index] / (_OVERSAMPLING, _OVERSAMPLING, 1)
-    heat = joint_heatmap(keypoints[None, None], height, width, sigma=height / 36)[0, ..., None]
-    grey = tile.mean(axis=-1, keepdims=True)
-    dark = 0.25 * (0.5 * tile + 0.5 * grey)
-    picture = np.clip(dark + heat * _GLOW, 0, 255).astype(np.uint8)
-    seen = keypoints[:, 2] > 0
-    points = (keypoints[:, :2] * 16 - 8).round().astype(int).tolist()
-    for a, b in COCO17.edges:
-        if seen[a] and seen[b]:
-            cv2.line(picture, points[a], points[b], (255, 244, 224), 1, cv2.LINE_AA, 4)
-    return picture
+    return glow(tile, keypoints[None], COCO17, sigma=_TILE[1] / 36)
 
 
 def _caption(tile: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
@@ -91,8 +79,3 @@ def _caption(tile: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
     cv2.putText(
         tile, text, (7, height + 6), cv2.FONT_HERSHEY_DUPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA
     )
-
-
-def _strip(tiles: list[np.ndarray]) -> np.ndarray:
-    gap = np.full((_TILE[1], _GAP, 3), 255, np.uint8)
-    return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)

@@ -1,0 +1,1 @@
+"""What can be wrong with a prepared data set; docs/CHECKING.md explains every kind of finding."""
