@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import data_opts
+import pose_opts
 from checkup import check_prepared
 from datasets.catalogue import find_row
 from datasets.clip_table import load_table
@@ -31,7 +31,7 @@ from reports import say
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Estimate what is missing; return how many clips were done, by all processes."""
-    args = data_opts.parse_pose_args(argv)
+    args = pose_opts.parse_pose_args(argv)
     row = find_row(args.dataset)
     root = args.dataset_path / row.folder
     records = listed_clips(root)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import data_opts
+import pose_opts
 from datasets.importers import READERS
 from datasets.importers.names import (
     clip_aliases,
@@ -84,7 +84,7 @@ def refusal(kind: str, path: Path) -> str:
 
 
 def test_every_format_that_can_be_chosen_has_a_reader():
-    assert tuple(READERS) == data_opts.IMPORT_FORMATS
+    assert tuple(READERS) == pose_opts.IMPORT_FORMATS
 
 
 # ---------------------------------------------------------------- AlphaPose

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "option_groups": set(),
     "opts": {"option_groups"},
     "data_opts": {"option_groups"},
+    "pose_opts": {"option_groups"},
     "ops": set(),
     "transforms": {"ops"},
     "datasets": {"opts", "ops", "transforms"},

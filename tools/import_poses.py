@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import data_opts  # noqa: E402
+import pose_opts  # noqa: E402
 from checkup import check_prepared  # noqa: E402
 from datasets.catalogue import find_row  # noqa: E402
 from datasets.importers import READERS  # noqa: E402
@@ -43,7 +43,7 @@ from reports import StepLine, say, warn  # noqa: E402
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import, report, check; return how many clips were written (or would be, in a dry run)."""
-    args = data_opts.parse_import_args(argv)
+    args = pose_opts.parse_import_args(argv)
     root = args.dataset_path / find_row(args.dataset).folder
     if not args.dry_run:
         remove_partials(root)
