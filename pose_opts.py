@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from option_groups import (
+    POSE_BACKENDS,
     OneLineParser,
     frame_size,
     natural,
@@ -39,7 +40,7 @@ def parse_pose_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("pose estimation")
     group.add_argument(
         "--pose_backend",
-        choices=("ultralytics", "torchvision", "rtmlib"),
+        choices=POSE_BACKENDS,
         default="ultralytics",
         help="YOLO11 pose (AGPL-3.0), Keypoint R-CNN (BSD), or RTMPose and RTMO (Apache-2.0)",
     )
