@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from console import StepLine, say
 from datasets.catalogue import find_row
 from datasets.check.findings import KINDS, Finding
 from datasets.check.pool import Workers
-from datasets.check.sheets import draw_classes, draw_worst
 from datasets.check.survey import Survey, in_order, survey
 from datasets.manifest import NAME as MANIFEST
 from datasets.manifest import verify_manifest, write_manifest
 from errors import InputError
-from files import partial_of, remove_partials, write_text
+from files import partial_of, remove_partials, write_json, write_text
 from html_report import MANY_CLASSES, Report, detection_by_split, write_report
-from reports import StepLine, say, write_json
 
 _EXAMPLES = 3
 # Spreadsheets take what begins with these for a formula.
@@ -172,6 +171,9 @@ def _write(checkup: Checkup, report: bool) -> None:
     write_json(checkup.output / "summary.json", summary_json(checkup))
     if not report:
         return
+    # Loads torch, which takes seconds and a gigabyte: not before the check is done.
+    from datasets.check.sheets import draw_classes, draw_worst
+
     found = checkup.survey
     page = Report(
         name=checkup.name,

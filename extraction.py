@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from console import StepLine, say
 from datasets.ahead import Ahead
 from datasets.frames import ImageFrames
 from datasets.pose_files import write_frame_poses
@@ -23,7 +24,6 @@ from models.estimators import Estimator
 from ops.people import Detections
 from ops.tracking import follow_people, most_confident
 from ranks import Ranks
-from reports import StepLine, say
 
 # Parts of clips that wait for the detector, each of --pose_batch frames.
 _AHEAD = 2
@@ -45,6 +45,7 @@ class Tally:
         decoding: seconds that the decoder was busy.
         waiting: seconds that the detector waited for it.
         detecting: seconds that the detector was busy.
+        finishing: seconds that following people and writing took.
     """
 
     clips: int = 0
@@ -57,6 +58,7 @@ class Tally:
     decoding: float = 0.0
     waiting: float = 0.0
     detecting: float = 0.0
+    finishing: float = 0.0
 
     def count(self, clip: str, keypoints: np.ndarray) -> None:
         """Count a clip that was written with keypoints (N, M, V, 3)."""
@@ -77,7 +79,7 @@ class Tally:
             total.damaged |= tally.damaged
         busy = [tally for tally in tallies if tally.seconds > 0]
         total.seconds = max((tally.seconds for tally in busy), default=0.0)
-        for name in ("decoding", "waiting", "detecting"):
+        for name in ("decoding", "waiting", "detecting", "finishing"):
             share = sum(getattr(tally, name) for tally in busy) / max(
                 sum(tally.seconds for tally in busy), 1e-9
             )
@@ -91,7 +93,8 @@ class Tally:
             f"{self.clips} clips with {self.frames} frames written to {root / 'poses'} in "
             f"{seconds:.1f} s: {self.frames / seconds:.1f} frames per second",
             f"of the time, decoding ran {self.decoding / seconds:.0%}, detection "
-            f"{self.detecting / seconds:.0%}, and detection waited for decoding "
+            f"{self.detecting / seconds:.0%}, following people and writing "
+            f"{self.finishing / seconds:.0%}, and detection waited for decoding "
             f"{self.waiting / seconds:.0%}",
             f"somebody in {self.found / max(self.frames, 1):.1%} of frames; "
             f"{len(self.nobody)} clips with nobody"
@@ -159,7 +162,9 @@ class Worker:
                     people += self.estimator.detect(part.frames)
                     tally.detecting += time.perf_counter() - started
                     continue
+                started = time.perf_counter()
                 self.end_clip(part, people, tally)
+                tally.finishing += time.perf_counter() - started
                 people, seen = [], seen + 1
                 if ranks.is_first:
                     say_damaged({part.job.name: tally.damaged.get(part.job.name)})

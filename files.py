@@ -1,13 +1,14 @@
 """Files that are there whole or not at all, and links to files that belong to somebody else."""
 
 import errno
+import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 LinkMode = Literal["hard", "copy", "symlink"]
 
@@ -51,6 +52,11 @@ def holds(path: Path, data: bytes) -> bool:
         return path.stat().st_size == len(data) and read_regular(path, len(data)) == data
     except OSError:
         return False
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that `path` is never half a file."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from datasets.check.findings import KINDS, Finding, Kind, printable
 from datasets.check.keypoints import LEAST_DETECTED
-from datasets.check.sheets import Sheet, Strip
+from datasets.check.strips import Sheet, Strip
 from datasets.check.survey import Survey
 from files import write_text
 

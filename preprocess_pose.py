@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pose_opts
 from checkup import check_prepared
+from console import say
 from datasets.catalogue import find_row
 from datasets.clip_table import load_table
 from datasets.frames import ImageFrames
@@ -26,7 +27,6 @@ from files import remove_partials
 from machine import StopRequest, num_cores, prepare_cpu
 from models.estimators import EstimatorOpts, build_estimator, weights_notes
 from ranks import Ranks
-from reports import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import data_opts
 from checkup import check_prepared
+from console import StepLine, say, warn
 from datasets import frfs, frfs_output
 from datasets.frfs_output import SPLITS, ListChoices, list_path
 from errors import InputError, run_script
 from files import printable
-from reports import StepLine, say, warn
 
 NEEDED = """FR-FS is not part of this program, which needs the unpacked download:
     {root}/Images/<key>/0.jpg 1.jpg ...     a folder of frames for each clip

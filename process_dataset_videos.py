@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import data_opts
 from checkup import check_prepared
+from console import StepLine, say, warn
 from datasets import video_output as output
 from datasets import video_steps as steps
 from datasets.clip_table import ClipRow
@@ -28,7 +29,6 @@ from datasets.video_output import FoundClip
 from datasets.video_plan import number_labels
 from datasets.video_table import COLUMNS, Listing, read_class_folders, read_table
 from errors import InputError, run_script
-from reports import StepLine, say, warn
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """What a user reads: metrics with intervals, tables, pictures, and the run folder's files.
 
-The only file that prints. It imports nothing of ours but the error type.
+It imports nothing of ours but the error type and files.
 """
 
 import json
@@ -9,8 +9,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +24,9 @@ import torchvision
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from errors import InputError
-from files import replacing, write_text
+from files import replacing, write_json, write_text
 
 # ---------------------------------------------------------------- metrics
 
@@ -151,48 +148,6 @@ def _confusion_lines(metrics: Metrics, classes: Sequence[str]) -> list[str]:
     return lines
 
 
-def say(text: str) -> None:
-    """Print a line for the user, above a progress bar if there is one.
-
-    Names of files need not be text; what is none is printed as escapes.
-    """
-    tqdm.write(text.encode("utf-8", "backslashreplace").decode(), file=sys.stdout)
-    sys.stdout.flush()
-
-
-def warn(text: str) -> None:
-    """Print a line that must not be missed: red on a terminal."""
-    line = f"WARNING: {text}"
-    say(f"\033[31m{line}\033[0m" if sys.stdout.isatty() else line)
-
-
-class StepLine:
-    """Progress of one pass: a bar on a terminal, else a line every `every` steps."""
-
-    def __init__(self, name: str, every: int) -> None:
-        self._name, self._every, self._start = name, every, time.monotonic()
-        self._bar: tqdm | None = None
-
-    def __call__(self, done: int, total: int, loss: float = math.nan) -> None:
-        """Report that `done` of `total` steps are done, with the mean loss so far."""
-        shown = "" if math.isnan(loss) else f"loss {loss:.4f}"
-        if sys.stderr.isatty():
-            if self._bar is None:
-                self._bar = tqdm(total=total, desc=self._name, initial=done - 1, leave=False)
-            self._bar.set_postfix_str(shown, refresh=False)
-            self._bar.update(done - self._bar.n)
-        elif done and done % self._every == 0:
-            seconds = time.monotonic() - self._start
-            say(f"{self._name}: {done}/{total}  {shown}  {seconds:.0f} s")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
 # ---------------------------------------------------------------- pictures
 
 
@@ -224,11 +179,6 @@ def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> No
 
 
 # ---------------------------------------------------------------- files
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that `path` is never half a file."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def save_scores(

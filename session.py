@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import opts
+from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
 from datasets.loading import (
     DataSource,
@@ -43,7 +44,7 @@ from models.weights import (
 )
 from ops.tracking import follow_people
 from optim import balanced_class_weights, build_optimizer
-from reports import EpochLog, Metrics, RunFolder, StepLine, metrics_text, plain, say, warn
+from reports import EpochLog, Metrics, RunFolder, metrics_text, plain
 from resume import check_continues, find_checkpoint, runs_folder
 
 

@@ -10,23 +10,22 @@ from pathlib import Path
 
 import opts
 import session
+from console import StepLine, say
 from datasets.loading import DataSource, build_eval_loader
 from datasets.records import PUBLISHED
 from engine import evaluate
 from errors import InputError, run_script
+from files import write_json
 from machine import StopRequest, choose_device, prepare_cpu
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from reports import (
     Metrics,
-    StepLine,
     environment,
     metrics_text,
     plain,
     render_confusion,
     save_scores,
-    say,
-    write_json,
 )
 from resume import refuse_seen_clips
 

@@ -529,11 +529,11 @@ def test_bad_boxes_are_findings_and_never_stop_the_clips(made, tmp_path, capsys)
 QUICK = """
 import contextlib, sys, types
 sys.path.insert(0, {root!r})
-reports, checkup = types.ModuleType("reports"), types.ModuleType("checkup")
-reports.say = reports.warn = lambda text: None
-reports.StepLine = lambda *_, **__: contextlib.nullcontext()
+console, checkup = types.ModuleType("console"), types.ModuleType("checkup")
+console.say = console.warn = lambda text: None
+console.StepLine = lambda *_, **__: contextlib.nullcontext()
 checkup.check_prepared = None
-sys.modules.update(reports=reports, checkup=checkup)
+sys.modules.update(console=console, checkup=checkup)
 import process_dataset_FRFS
 print("ready", flush=True)
 process_dataset_FRFS.main(sys.argv[1:])

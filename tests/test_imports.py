@@ -16,10 +16,11 @@ SCRIPTS = {
     "preprocess_pose",
     "process_dataset_videos",
 }
-FREE = {"errors", "files"}
+FREE = {"errors", "files", "console"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "console": set(),
     "option_groups": set(),
     "opts": {"option_groups"},
     "data_opts": {"option_groups"},

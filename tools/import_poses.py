@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 import pose_opts  # noqa: E402
 from checkup import check_prepared  # noqa: E402
+from console import StepLine, say, warn  # noqa: E402
 from datasets.catalogue import find_row  # noqa: E402
 from datasets.importers import READERS  # noqa: E402
 from datasets.importers.importing import (  # noqa: E402
@@ -38,7 +39,6 @@ from datasets.poses import save_poses  # noqa: E402
 from datasets.records import ClipRecord, load_records  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import remove_partials  # noqa: E402
-from reports import StepLine, say, warn  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -141,7 +141,7 @@ def _candidates(rows: np.ndarray, members: np.ndarray, groups: np.ndarray) -> li
         planes = rng.standard_normal((rows.shape[1], _BITS), np.float32)
         keys = ((rows @ planes) > 0) @ (1 << np.arange(_BITS))
         order = np.lexsort((rng.random(count), keys))
-        for step in range(1, count):
+        for step in range(1, min(_NEIGHBOURS, count - 1) + 1):
             one, other = order[:-step], order[step:]
             is_pair = keys[one] == keys[other]
             if not is_pair.any():

@@ -1,13 +1,13 @@
 """Pictures of some clips: what is stored, what was found in it, and what the network sees of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from datasets.check.findings import Finding, printable
+from datasets.check.strips import Sheet, Strip
 from datasets.check.survey import Survey
 from datasets.clips import ClipDataset, InputSpec, ViewSpec
 from datasets.drawing import draw_bones, glow, join_strip
@@ -28,44 +28,6 @@ _MOST_CLASSES, _CLIPS_OF_CLASS, _MOST_CLIPS = 10, 2, 12
 _WORST_CLIPS = 8
 _QUALITY = 78
 _BROKEN = np.array((110, 24, 32), np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """Pictures side by side.
-
-    Attributes:
-        caption: what they show.
-        jpeg: bytes of the picture.
-        size: (width, height), pixels.
-    """
-
-    caption: str
-    jpeg: bytes
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """One clip in pictures.
-
-    Attributes:
-        clip: its name.
-        split: the list that names it.
-        label: name of its class.
-        num_frames: N.
-        findings: what is wrong with it.
-        strips: pictures; none when it cannot be opened.
-        trouble: why there are no, or fewer, pictures.
-    """
-
-    clip: str
-    split: str
-    label: str
-    num_frames: int
-    findings: tuple[Finding, ...]
-    strips: tuple[Strip, ...]
-    trouble: str
 
 
 def draw_worst(survey: Survey) -> list[Sheet]:
