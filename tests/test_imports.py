@@ -115,6 +115,20 @@ def test_importing_every_script_prints_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "module", ["process_dataset_FRFS", "process_dataset_videos", "tools/check_dataset", "checkup"]
+)
+def test_the_data_programs_answer_at_once(module):
+    """torch and the plotting libraries take seconds to load."""
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"runpy.run_path({str(ROOT / module)!r} + '.py', run_name='loaded'); "
+        "print({'torch', 'matplotlib', 'sklearn'} & set(sys.modules) or '')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
 def test_every_module_has_a_row_in_the_architecture():
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
     names = {layer_of(path) for path in sources()}
