@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ def check_prepared(
     output: Path | None = None,
     report: bool = True,
     update_manifest: bool = False,
+    wrote: Collection[str] | None = None,
 ) -> Checkup:
     """Check the data set `dataset_path / dataset`, print a summary and write the report.
 
@@ -99,6 +100,8 @@ def check_prepared(
             folder, with the manifest beside the lists.
         report: draw report.html.
         update_manifest: write the manifest again; it is always written where there is none.
+        wrote: folders of the data set that the caller has just written: the manifest is brought up
+            to date for them alone.
 
     Raises:
         InputError: there is no such data set or no list; something was found and `strict`.
@@ -118,7 +121,7 @@ def check_prepared(
         folder.mkdir(parents=True, exist_ok=True)
         notes = [
             *_notes(found, decode),
-            *_keep_manifest(found, manifest, pool, verify, update_manifest),
+            *_keep_manifest(found, manifest, pool, verify, update_manifest, wrote),
         ]
     checkup = Checkup(dataset, found, folder, tuple(notes))
     _write(checkup, report)
@@ -145,7 +148,12 @@ def _notes(found: Survey, decode: bool) -> Iterator[str]:
 
 
 def _keep_manifest(
-    found: Survey, manifest: Path, pool: Workers, verify: bool, update: bool
+    found: Survey,
+    manifest: Path,
+    pool: Workers,
+    verify: bool,
+    update: bool,
+    wrote: Collection[str] | None,
 ) -> Iterator[str]:
     """Compare with the manifest if asked, write it if asked or missing; yield what was done."""
     partial_of(manifest).unlink(missing_ok=True)
@@ -154,8 +162,8 @@ def _keep_manifest(
         changes = list(verify_manifest(found.root, manifest, pool))
         found.findings = in_order([*found.findings, *changes])
         yield f"every file was compared with {manifest.name}"
-    if update or not is_there:
-        files = write_manifest(found.root, manifest, pool)
+    if update or not is_there or wrote is not None:
+        files = write_manifest(found.root, manifest, pool, None if update else wrote)
         yield f"wrote {manifest.name}: {_count(files, 'file')} with their SHA-256"
 
 

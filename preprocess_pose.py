@@ -64,7 +64,9 @@ def finish(root: Path, plan: PosePlan, args: argparse.Namespace, tallies: list["
     if damaged:
         say(f"{len(damaged)} damaged clips were left out, see above: {named(damaged)}")
     if not args.no_check:
-        check_prepared(args.dataset, args.dataset_path, strict=args.strict, decode=False)
+        check_prepared(
+            args.dataset, args.dataset_path, strict=args.strict, decode=False, wrote=("poses",)
+        )
     if damaged and (args.strict or not total.clips + plan.done + len(plan.frames_only)):
         name, reason = next(iter(damaged.items()))
         raise InputError(f"{len(damaged)} clips are damaged, such as {name}: {reason}")

@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for text in frfs_output.warnings(lists, checked):
         warn(text)
     if not args.no_check:
-        check_prepared("FRFS", args.dataset_path, decode=False, strict=args.strict)
+        wrote = ("boxes", "frames")
+        check_prepared("FRFS", args.dataset_path, decode=False, strict=args.strict, wrote=wrote)
     return None
 
 

@@ -57,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         output.write_lists(root, found.clips, folds, header, rows)
     say_summary(root, found, folds, groups, classes)
     if not args.no_check:
-        check_prepared(args.dataset, args.dataset_path, strict=args.strict, decode=False)
+        check_prepared(
+            args.dataset,
+            args.dataset_path,
+            strict=args.strict,
+            decode=False,
+            wrote=("folds", "frames", "videos"),
+        )
 
 
 def read_listing(args: argparse.Namespace, root: Path) -> Listing:

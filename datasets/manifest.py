@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -56,7 +56,10 @@ COLUMNS = tuple(field.name for field in fields(ManifestRow))
 
 
 def write_manifest(
-    root: Path, path: Path | None = None, workers: int | Workers | None = None
+    root: Path,
+    path: Path | None = None,
+    workers: int | Workers | None = None,
+    wrote: Collection[str] | None = None,
 ) -> int:
     """Write the manifest of a data set, whole or not at all; return how many files it names.
 
@@ -64,24 +67,30 @@ def write_manifest(
         root: folder of the data set.
         path: of the manifest; None for `manifest.csv` in `root`.
         workers: processes that read; None for as many as there are cores.
+        wrote: folders of the data set that a program has just written. Only these, files of the
+            data set's own folder and files that the manifest does not know are then read: what
+            the manifest says of the others stays, also when they have changed or gone since.
+            None reads everything.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file, or the manifest to go on from, cannot be read.
     """
+    path = path or root / NAME
+    if wrote is None or not path.is_file():
+        tasks: Iterator[str | ManifestRow] = _paths(root)
+    else:
+        tasks = _merge(read_manifest(path), _paths(root), set(wrote))
     count = 0
-    with replacing(path or root / NAME) as file:
-        for row in scan_files(root, workers):
+    with replacing(path) as file:
+        file.write(_line(COLUMNS))
+        for row in _measured(root, tasks, workers):
             if row.size < 0:
                 raise InputError(
                     f"{root / row.path} cannot be read: make it readable, or remove it, and write "
                     f"{NAME} again"
                 )
-            if count == 0:
-                file.write(_line(COLUMNS))
             file.write(_line(astuple(row)))
             count += 1
-        if count == 0:
-            file.write(_line(COLUMNS))
     return count
 
 
@@ -144,17 +153,50 @@ def scan_files(root: Path, workers: int | Workers | None = None) -> Iterator[Man
     Lists, clips.csv and everything in boxes/, folds/, frames/, poses/ and videos/, but no hidden
     files; links to folders are not followed below those.
     """
-    tasks = batched(((str(root), path) for path in _paths(root)), _BATCH)
-    if isinstance(workers, Workers):
-        for rows in workers.map(_measure_all, tasks):
-            yield from rows
-        return
-    with Workers(workers) as own:
-        for rows in own.map(_measure_all, tasks):
-            yield from rows
+    return _measured(root, _paths(root), workers)
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _merge(
+    told: Iterator[ManifestRow], there: Iterator[str], wrote: set[str]
+) -> Iterator[str | ManifestRow]:
+    """Yield, in order of the paths, the row of a file that stays, or the path of one to read."""
+
+    def stays(row: ManifestRow | None) -> bool:
+        return row is not None and "/" in row.path and row.order[0] not in wrote
+
+    old = next(told, None)
+    for path in there:
+        order = tuple(path.split("/"))
+        while old is not None and old.order < order:
+            if stays(old):
+                yield old
+            old = next(told, None)
+        if old is not None and old.order == order:
+            yield old if stays(old) else path
+            old = next(told, None)
+        else:
+            yield path
+    while old is not None:
+        if stays(old):
+            yield old
+        old = next(told, None)
+
+
+def _measured(
+    root: Path, tasks: Iterable[str | ManifestRow], workers: int | Workers | None
+) -> Iterator[ManifestRow]:
+    """Yield rows in the order of the tasks: those that are rows, and what reading a path gives."""
+    batches = batched(((str(root), task) for task in tasks), _BATCH)
+    if isinstance(workers, Workers):
+        for rows in workers.map(_measure_all, batches):
+            yield from rows
+        return
+    with Workers(workers) as own:
+        for rows in own.map(_measure_all, batches):
+            yield from rows
 
 
 def _line(cells: tuple[object, ...]) -> bytes:
@@ -222,8 +264,11 @@ def _below(folder: Path, prefix: str) -> Iterator[str]:
             yield f"{prefix}/{name}"
 
 
-def _measure_all(tasks: list[tuple[str, str]]) -> list[ManifestRow]:
-    return [_measure(Path(root), path) for root, path in tasks]
+def _measure_all(tasks: list[tuple[str, str | ManifestRow]]) -> list[ManifestRow]:
+    return [
+        task if isinstance(task, ManifestRow) else _measure(Path(root), task)
+        for root, task in tasks
+    ]
 
 
 def _measure(root: Path, path: str) -> ManifestRow:

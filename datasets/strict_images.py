@@ -37,7 +37,7 @@ def check_image(path: Path) -> tuple[tuple[int, int], bytes]:
             f"{path} cannot be read ({error.strerror}): extract the frames of this clip again"
         ) from None
     image_size(path)  # refuses by the header what would take gigabytes to decode
-    if data.startswith(_JPEG_START) and not _is_whole_jpeg(data):
+    if data.startswith(_JPEG_START) and not is_whole_jpeg(data):
         raise InputError(
             f"{path} is damaged (picture data break off or are wrong in {len(data)} bytes): "
             "extract the frames of this clip again"
@@ -46,7 +46,7 @@ def check_image(path: Path) -> tuple[tuple[int, int], bytes]:
     return (width, height), sha256(data).digest()
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
+def is_whole_jpeg(data: bytes) -> bool:
     """Say whether FFmpeg decodes a JPEG without an error; kinds that it does not know are whole."""
     context = av.CodecContext.create("mjpeg", "r")
     context.options = _EXPLODE

@@ -199,7 +199,9 @@ def test_the_check_runs_at_the_end(made, tmp_path, monkeypatch):
         process_dataset_FRFS, "check_prepared", lambda *a, **k: calls.append((a, k))
     )
     run(tmp_path, check=True)
-    assert calls == [(("FRFS", tmp_path), {"decode": False, "strict": False})]
+    assert calls == [
+        (("FRFS", tmp_path), {"decode": False, "strict": False, "wrote": ("boxes", "frames")})
+    ]
     run(tmp_path)
     assert len(calls) == 1
 

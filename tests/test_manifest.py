@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 
 import pytest
 
@@ -24,8 +25,6 @@ def scenes(tmp_path_factory):
 @pytest.fixture
 def root(scenes, tmp_path):
     """Return a copy that a test may break."""
-    import shutil
-
     return shutil.copytree(scenes, tmp_path / "mine")
 
 
@@ -51,6 +50,32 @@ def test_it_names_every_file_with_its_size_and_sum(root):
     assert changes(root) == set()
 
 
+def test_a_program_brings_up_to_date_only_what_it_wrote(root):
+    """Else a frame that was damaged since would be taken for a good one."""
+    write_manifest(root)
+    before = (root / NAME).read_bytes()
+    assert write_manifest(root, wrote=("poses",)) == before.count(b"\n") - 1
+    assert (root / NAME).read_bytes() == before
+
+    damaged = root / "frames" / "train_0" / "00005.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    (root / "frames" / "val_0" / "00001.jpg").unlink()
+    (root / "frames" / "val_0" / "00001.npy").write_bytes(b"new")
+    (root / "poses" / "train_0.npz").write_bytes(b"new")
+    (root / "poses" / "val_0.npz").unlink()
+    (root / "train_videofolder.txt").write_text("train_0 5 0\n", encoding="utf-8")
+    write_manifest(root, wrote=("poses",))
+    assert [row.order for row in read_manifest(root / NAME)] == sorted(
+        row.order for row in read_manifest(root / NAME)
+    )
+    assert changes(root) == {
+        ("manifest_changed", "frames/train_0/00005.jpg"),
+        ("manifest_gone", "frames/val_0/00001.jpg"),
+    }
+    write_manifest(root)
+    assert changes(root) == set()
+
+
 def test_a_flipped_bit_that_still_decodes_is_found(root):
     import cv2
 
@@ -68,6 +93,11 @@ def test_missing_and_new_files_are_found(root):
     (root / "frames" / "train_0" / "00005.jpg").unlink()
     (root / "frames" / "train_0.extra").mkdir()
     (root / "frames" / "train_0.extra" / "00001.jpg").write_bytes(b"x")
+    # "train_0.extra/" sorts before "train_0/" as text, and after it as folders are read.
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    write_manifest(copy)
+    assert changes(copy) == set()
     (root / "poses" / "train_1.npz").write_bytes(b"other")
     (root / "clips.csv").write_text("clip\n", encoding="utf-8")
     assert changes(root) == {

@@ -1,6 +1,8 @@
 """Keypoint extraction, with an estimator that says where the bright square is."""
 
+import re
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +12,9 @@ import pose_opts
 import preprocess_pose
 from datasets.clip_table import ClipRow, write_table
 from datasets.pose_files import read_notes
+from datasets.pose_jobs import DecodedPart, PoseJob
 from errors import InputError
+from extraction import Tally, Worker
 from ops.people import Detections
 
 
@@ -98,7 +102,12 @@ def test_every_listed_clip_gets_its_keypoints(root, run, capsys):
     text = capsys.readouterr().out
     assert "2 clips with 10 frames written" in text
     assert "frames per second" in text
-    assert "detection waited for decoding" in text
+    shares = re.search(
+        r"decoding ran (\d+)%, detection (\d+)%, following people and writing (\d+)%, "
+        r"and detection waited for decoding (\d+)%\n",
+        text,
+    )
+    assert sum(int(share) for share in shares.groups()[1:]) <= 102
     assert "somebody in 80.0% of frames; 0 clips with nobody" in text
 
 
@@ -197,6 +206,7 @@ def test_further_people_and_who_is_first(root, run):
     run("--main_athlete", "confident", "--overwrite")
     assert keypoints_of(root, "a")[1:, 0, 0, 1].tolist() == [5.5] * 4
     boxes = np.full((5, 4), np.nan, np.float32)
+    boxes[0] = (np.nan, 9, 3, 2)  # not known, whatever else it says
     for t in range(1, 5):
         boxes[t] = (4 * t, 4, 4 * t + 4, 8)
     np.save(_made(root / "boxes") / "a.npy", boxes)
@@ -261,6 +271,15 @@ def test_a_damaged_clip_is_named_and_the_others_are_done(root, run, capsys, kind
         run()
 
 
+def test_frames_that_do_not_come_are_noticed(root):
+    worker = Worker(root, None, {}, FakeEstimator(None))
+    tally = Tally()
+    part = DecodedPart(PoseJob("a", SimpleNamespace(count=5, place="a.mp4"), root / "a.npy"))
+    worker.end_clip(part, [None] * 4, tally)
+    assert tally.damaged["a"].startswith("a.mp4 gave 4 frames, the list says 5: ")
+    assert not (root / "poses").exists()
+
+
 def test_clips_with_nobody_are_named(root, run, capsys):
     for path in (root / "frames" / "a").iterdir():
         cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8))
@@ -292,7 +311,9 @@ def test_the_check_runs_at_the_end(root, run, monkeypatch):
     calls = []
     monkeypatch.setattr(preprocess_pose, "check_prepared", lambda *a, **k: calls.append((a, k)))
     run("--strict")
-    assert calls == [(("FRFS", root.parent), {"strict": True, "decode": False})]
+    assert calls == [
+        (("FRFS", root.parent), {"strict": True, "decode": False, "wrote": ("poses",)})
+    ]
     run("--no_check")
     assert len(calls) == 1
 

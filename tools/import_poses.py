@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_lists(root, lists, summary.sizes, len(damaged), header)
         say(f"lists written: {', '.join(path.name for path in existing_lists(root))}")
     if not (args.dry_run or args.no_check):
-        check_prepared(args.dataset, args.dataset_path, strict=args.strict, decode=False)
+        check_prepared(
+            args.dataset, args.dataset_path, strict=args.strict, decode=False, wrote=("poses",)
+        )
     return summary.clips
 
 

@@ -19,7 +19,7 @@ from datasets.clip_table import ClipRow
 from datasets.frames import IMAGE_SUFFIXES, FrameSource, decode_image
 from datasets.records import ClipRecord
 from datasets.sources import find_frames
-from datasets.strict_images import _is_whole_jpeg as is_whole_jpeg
+from datasets.strict_images import is_whole_jpeg
 from datasets.videos import VideoFrames
 from errors import InputError
 from files import read_regular
