@@ -49,7 +49,9 @@ def run_script(main: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        _end(f"{error.filename or 'a file'}: {error.strerror or error}")
+        # With two names, as of a copy, the second is the one that is written.
+        name = error.filename2 or error.filename or "a file that is written"
+        _end(f"{name}: {error.strerror or error}")
 
 
 def _end(line: str) -> None:

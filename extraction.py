@@ -185,7 +185,7 @@ class Worker:
             return
         keypoints = self.choose(part, people)
         path = self.root / "poses" / f"{job.name}.npz"
-        save_poses(path, keypoints, part.size, self.source, self.notes)
+        save_poses(path, keypoints, part.size, self.source, {**self.notes, "clip": job.identity})
         if self.args.per_frame_npy and isinstance(job.images, ImageFrames):
             write_frame_poses(job.images.files, keypoints[:, 0])
         tally.count(job.name, keypoints)

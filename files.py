@@ -5,10 +5,18 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 LinkMode = Literal["hard", "copy", "symlink"]
 
@@ -35,6 +43,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.filename is None and error.errno is not None:  # as when the disk is full
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -109,8 +122,56 @@ def link_file(source: Path, target: Path, mode: LinkMode = "hard") -> bool:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-    shutil.copy2(source, target)
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # named after the source otherwise
+            raise OSError(error.errno, error.strerror, str(target)) from None
+        raise
     return True
+
+
+@contextmanager
+def alone_in(folder: Path, seconds: float = 3.0) -> Iterator[None]:
+    """Keep other programs that ask for the same out of a folder, which is made.
+
+    The system lifts the lock when the process ends, however it ends. Processes that are forked
+    meanwhile hold it too: after a kill they may live on for a moment.
+
+    Args:
+        folder: to work in.
+        seconds: to wait for another program to end.
+
+    Raises:
+        InputError: another program is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:  # a system without such locks
+        yield
+        return
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        _wait_for(lock, folder, seconds)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int, folder: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{folder} is being written by another program of ours: wait until it has "
+                    "ended, or stop it"
+                ) from None
+            time.sleep(0.05)
+        except OSError:  # a file system without locks
+            return
 
 
 def printable(text: object) -> str:

@@ -8,6 +8,7 @@ Reads Images/<key>/*.jpg, Train.xls, Test.xls and, when there, FRFS_Boxes.json. 
 is cut from train, so that the test list chooses nothing.
 """
 
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import data_opts
 from checkup import check_prepared
 from console import StepLine, say, warn
 from datasets import frfs, frfs_output
+from datasets.frfs import Download, Tables
 from datasets.frfs_output import SPLITS, ListChoices, list_path
 from errors import InputError, run_script
 from files import printable
@@ -36,7 +38,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found is None:
         return accept_prepared(root, args.source)
     tables = frfs.read_tables(found)
-    frfs_output.open_root(root)
+    with frfs_output.opened(root):
+        prepare(root, found, tables, args)
+    if not args.no_check:
+        wrote = ("boxes", "frames")
+        check_prepared("FRFS", args.dataset_path, decode=False, strict=args.strict, wrote=wrote)
+    return None
+
+
+def prepare(root: Path, found: Download, tables: Tables, args: argparse.Namespace) -> None:
+    """Check and link the frames, write boxes and lists."""
     mode = frfs_output.choose_mode(found, root, args.link)
     with StepLine("clips with checked frames", every=50) as line:
         checked = frfs.check_download(
@@ -46,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.strict and findings:
         raise InputError(
             f"{len(findings)} findings, named above: mend them, or leave out --strict to go on "
-            f"without the {len(checked.broken)} damaged clips; no list was written"
+            f"without the {len(checked.broken)} damaged clips; the lists are as they were"
         )
     choices = ListChoices(
         published=args.published_protocol,
@@ -67,10 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     say_all(frfs_output.summary(root, lists))
     for text in frfs_output.warnings(lists, checked):
         warn(text)
-    if not args.no_check:
-        wrote = ("boxes", "frames")
-        check_prepared("FRFS", args.dataset_path, decode=False, strict=args.strict, wrote=wrote)
-    return None
 
 
 def say_all(lines: Iterable[str]) -> None:

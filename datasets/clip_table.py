@@ -47,6 +47,12 @@ class ClipRow:
     group: str = ""
     sha256: str = ""
 
+    @property
+    def identity(self) -> str:
+        """Return what tells these frames from others that may get the same name; "" if unknown."""
+        kind = "video" if self.video else "frames"
+        return f"{kind} {self.sha256} {self.first_frame} {self.num_frames}" if self.sha256 else ""
+
 
 COLUMNS = tuple(field.name for field in fields(ClipRow))
 _WHOLE = ("first_frame", "num_frames", "width", "height")

@@ -7,7 +7,8 @@ files appear whole, and the lists when all else is there.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from datasets.label_tables import LabelledClip, refuse_unlearnt_classes, split_v
 from datasets.leakage import find_overlaps
 from datasets.records import PUBLISHED, ClipRecord, format_list, read_header, write_list
 from errors import InputError
-from files import LinkMode, holds, partial_of, remove_partials, replacing
+from files import LinkMode, alone_in, holds, partial_of, remove_partials, replacing
 
 SPLITS = ("train", "val", "test")
 _SCRIPT = "process_dataset_FRFS.py"
@@ -31,12 +32,22 @@ def list_path(root: Path, split: str) -> Path:
     return root / f"{split}_videofolder.txt"
 
 
-def open_root(root: Path) -> None:
-    """Make the folder of the data set, and remove what a killed run left half-written in it.
+@contextmanager
+def opened(root: Path) -> Iterator[None]:
+    """Make the folder of the data set, and keep other runs out of it.
+
+    What a killed run left half-written is removed.
 
     Raises:
-        InputError: a list there was not written by this program, which would replace it.
+        InputError: another run is at work there, or a list was not written by this program, which
+            would replace it.
     """
+    with alone_in(root):
+        _tidy(root)
+        yield
+
+
+def _tidy(root: Path) -> None:
     for path in (list_path(root, split) for split in SPLITS):
         if os.path.lexists(path) and read_header(path).get("made_by") != _SCRIPT:
             raise InputError(

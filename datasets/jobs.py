@@ -1,12 +1,13 @@
 """Work on many files in several processes, which a damaged file may crash without harm."""
 
+import gc
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -90,7 +91,8 @@ class _Pool(Generic[Job]):
         process = _CONTEXT.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, self._function, os.getpid())
         )
-        process.start()
+        with _held_back(signal.SIGINT):  # until the process can ignore it
+            process.start()
         theirs.close()
         self._hand_out(ours, process)
 
@@ -129,10 +131,28 @@ class _Pool(Generic[Job]):
             process.join()
 
 
+@contextmanager
+def _held_back(signum: signal.Signals) -> Iterator[None]:
+    """Let a signal wait, here and in a process that is started; nothing where systems cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, function: Callable[[Job], object], parent: int) -> None:
     """Work on jobs until None comes; runs in a process of its own."""
+    # What the parent left for the collector may have threads, which did not come along: freeing
+    # it here would wait for them for ever.
+    gc.freeze()
     # Ctrl-C reaches every process of a terminal; the parent answers for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while (message := pipe.recv()) is not None:
         pipe.send(_attempt(function, message[0]))

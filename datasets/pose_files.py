@@ -39,16 +39,26 @@ def read_notes(path: Path) -> dict[str, str]:
     Raises:
         OSError, ValueError, zipfile.BadZipFile: it cannot be read.
     """
-    notes = {}
     with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if not entry.filename.endswith(".npy") or entry.file_size > _LONGEST_NOTE:
-                continue
-            with archive.open(entry) as stream:
-                array = npy.read_array(stream, allow_pickle=False)
-            if array.dtype.kind == "U" and array.ndim == 0:
-                notes[entry.filename.removesuffix(".npy")] = str(array)
-    return notes
+        names = [Path(name).stem for name in archive.namelist() if name.endswith(".npy")]
+        return {name: note for name in names if (note := read_note(archive, name))}
+
+
+def read_note(archive: zipfile.ZipFile, name: str) -> str:
+    """Return a text of an open .npz; "" where it has none of that name.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile: it cannot be read.
+    """
+    try:
+        entry = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        return ""
+    if entry.file_size > _LONGEST_NOTE:
+        return ""
+    with archive.open(entry) as stream:
+        array = npy.read_array(stream, allow_pickle=False)
+    return str(array) if array.dtype.kind == "U" and array.ndim == 0 else ""
 
 
 def write_frame_poses(files: NumberedFiles, keypoints: np.ndarray) -> None:

@@ -26,11 +26,13 @@ class PoseJob:
         name: of the clip.
         images: its frames.
         boxes: file with the place of the main athlete; it need not be there.
+        identity: of its frames, to keep with the keypoints.
     """
 
     name: str
     images: FrameSource
     boxes: Path
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ def plan_poses(
             images = find_frames(root, record, table)
             if wishes.per_frame:
                 refuse_video(record.name, images)
-            job = PoseJob(record.name, images, root / "boxes" / f"{record.name}.npy")
-            poses = find_poses(root, record, images, row.layout)
+            known = table.get(record.name)
+            boxes = root / "boxes" / f"{record.name}.npy"
+            job = PoseJob(record.name, images, boxes, known.identity if known else "")
+            poses = find_poses(root, record, images, row.layout, known)
         except InputError as error:
             plan.damaged[record.name] = str(error)
             continue

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from datasets.arrays import Fault, Shape, blaming, read_array, read_member
+from datasets.clip_table import ClipRow
 from datasets.frames import FrameSource, NumberedFiles, scan_folder
-from datasets.pose_files import write_archive
+from datasets.pose_files import read_note, write_archive
 from datasets.records import ClipRecord
 from errors import InputError
 from ops.skeleton import SkeletonLayout
 
 REMEDY = "run preprocess_pose.py again for this clip"
 _KIND = "keypoint file"
+OTHER_FRAMES = "was made for other frames than the clip of this name has now"
 
 # A file may not make us allocate more than a crowd needs.
 _MOST_PEOPLE = 100
@@ -67,12 +69,14 @@ class PoseArchive:
         num_frames: of the clip, N.
         num_on_disk: images in the clip's folder: the file may cover them all; N when unknown.
         num_joints: V.
+        identity: of the clip's frames, see `ClipRow.identity`; "" when not known.
     """
 
     path: Path
     num_frames: int
     num_on_disk: int
     num_joints: int
+    identity: str = ""
 
     def load(self) -> Poses:
         """Read the file and check every number in it.
@@ -81,6 +85,8 @@ class PoseArchive:
             InputError: it cannot be read, or its content is not as the module says.
         """
         with blaming(self.path, REMEDY, _KIND), zipfile.ZipFile(self.path) as archive:
+            if is_of_other_frames(read_note(archive, "clip"), self.identity):
+                raise Fault(OTHER_FRAMES)
             array = read_member(archive, "keypoints", self._shape_fault)
             if array is None:
                 raise Fault("has no array 'keypoints'")
@@ -141,8 +147,26 @@ class PoseFrames:
 PoseSource = PoseArchive | PoseFrames
 
 
+def is_of_other_frames(noted: str, identity: str) -> bool:
+    """Tell whether keypoints were made for other frames than those that a clip has now.
+
+    A data set prepared as videos and again as images has the same frames with another sum: what
+    cannot be compared is taken to fit.
+
+    Args:
+        noted: the identity that the keypoint file gives, "" where it gives none.
+        identity: of the clip's frames now, "" where it is not known.
+    """
+    is_comparable = noted.split(" ")[0] == identity.split(" ")[0] != ""
+    return is_comparable and noted != identity
+
+
 def find_poses(
-    root: Path, record: ClipRecord, images: FrameSource | None, layout: SkeletonLayout
+    root: Path,
+    record: ClipRecord,
+    images: FrameSource | None,
+    layout: SkeletonLayout,
+    row: ClipRow | None = None,
 ) -> PoseSource | None:
     """Find the keypoints of a clip, or return None; an .npz goes before files beside the frames.
 
@@ -151,6 +175,8 @@ def find_poses(
         record: the clip.
         images: its frames, None when they are not used.
         layout: of the keypoints.
+        row: of the clip in `clips.csv`, if there is one: keypoints that were made for other frames
+            of the same name are then refused.
 
     Raises:
         InputError: the files of single frames have gaps, or other numbers than the frames.
@@ -159,7 +185,8 @@ def find_poses(
     archive = root / "poses" / f"{record.name}.npz"
     if archive.is_file():
         on_disk = images.found if images else record.num_frames
-        return PoseArchive(archive, record.num_frames, on_disk, num_joints)
+        identity = row.identity if row else ""
+        return PoseArchive(archive, record.num_frames, on_disk, num_joints, identity)
     folder = root / "frames" / record.name
     if not any(folder.glob("*.npy")):
         return None
@@ -188,7 +215,7 @@ def save_poses(
         source: what found them.
         notes: further texts to keep with them, such as the options that decided.
     """
-    texts = {"source": source, **(notes or {})}
+    texts = {"source": source, **{name: text for name, text in (notes or {}).items() if text}}
     arrays: dict[str, np.ndarray] = {
         "keypoints": keypoints.astype(np.float32),
         "width": np.array(size[0], np.int64),

@@ -131,7 +131,8 @@ def _find_clip(
 ) -> Clip:
     images = find_frames(root, record, table) if has_frames else None
     size = images.size() if images else None
-    source = find_poses(root, record, images, layout) if has_poses else None
+    row = table.get(record.name)
+    source = find_poses(root, record, images, layout, row) if has_poses else None
     if source is None:
         return Clip(record, images, None, size or _NOMINAL_SIZE)
     poses = source.load()

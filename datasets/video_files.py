@@ -1,7 +1,8 @@
 """Opening and decoding video files: local files of known formats and bounded size, strictly.
 
-Decoding is strict as it is for images: a frame that the decoder had to mend is not passed on. A
-video that is damaged or cut gives its frames up to there, then an `InputError`.
+Decoding is as strict as the decoders are: a frame that is known to be mended is not passed on. A
+video that is noticed to be damaged or cut gives its frames up to there, then an `InputError`. Most
+codecs have no check sums, so that not all damage can be noticed.
 """
 
 import stat
@@ -14,8 +15,10 @@ from typing import Literal
 
 import av
 import av.error
+import av.logging
 import numpy as np
 from av.sidedata.sidedata import SideData
+from av.video.reformatter import VideoReformatter
 
 from errors import InputError
 
@@ -38,6 +41,9 @@ _FORMATS = (
 _CONTAINER_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _REMEDY = "export the video again, or leave it out"
 _TEXT_FORMATS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
+
+# What FFmpeg's decoders can notice ends the video, instead of being mended without a word.
+_ERR_DETECT = "crccheck+bitstream+buffer+explode"
 
 _MATRIX_BYTES = 36  # 3 x 3 whole numbers of 32 bits
 
@@ -140,7 +146,7 @@ def _find_stream(path: Path, container: av.container.InputContainer) -> av.Video
             f"{path} is {codec.width}x{codec.height} pixels, frames may have at most "
             f"{MOST_PIXELS // 1_000_000} million: export it at a smaller size"
         )
-    codec.options = {"max_pixels": str(MOST_PIXELS)}
+    codec.options = {"max_pixels": str(MOST_PIXELS), "err_detect": _ERR_DETECT}
     codec.thread_count = 1
     return stream
 
@@ -172,6 +178,21 @@ def raw_frames(video: OpenVideo) -> Iterator[av.VideoFrame]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Damaged(video.path, f"is damaged ({reason})") from None
+
+
+@contextmanager
+def overhear_decoder() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect the errors that FFmpeg reports in this thread, as (level, who, text).
+
+    Some damage is only reported, as a check sum of FFV1 that does not match; the frame looks whole.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=True) as reports:
+            yield reports
+    finally:
+        av.logging.set_level(level)
 
 
 def frames_from(video: OpenVideo, pts: int, back: float) -> Iterator[av.VideoFrame] | None:
@@ -272,9 +293,12 @@ def upright_rgb(
     """
     turn = orientation_of(frame)
     width, height = turn.shown(*(size or turn.shown(frame.width, frame.height)))
-    image = frame.to_ndarray(
-        format="rgb24", width=width, height=height, interpolation=interpolation
+    # The frame's own converter would live as long as the frame, in a circle with it, and start a
+    # thread for each core: thousands, and in a forked process they would be waited for in vain.
+    converted = VideoReformatter().reformat(
+        frame, width, height, "rgb24", interpolation=interpolation, threads=1
     )
+    image = converted.to_ndarray()
     if turn.transposed:
         image = image.swapaxes(0, 1)
     if turn.mirror_x:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from errors import InputError
 from files import (
+    alone_in,
     holds,
     link_file,
     partial_of,
@@ -196,3 +198,27 @@ def test_holds_compares_content(tmp_path):
 def test_any_name_can_be_shown():
     assert printable("clip é 1.jpg") == "clip é 1.jpg"
     assert printable("a\x1b[31m\n\udcff\u202e") == r"a\x1b[31m\n\udcff\u202e"
+
+
+def test_one_program_at_a_time_in_a_folder(tmp_path):
+    folder = tmp_path / "poses"
+    code = (
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\nfrom files import alone_in\n"
+        f"with alone_in(Path({str(folder)!r})):\n    print('in', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"in\n"
+        refused = pytest.raises(InputError, match="poses is being written by another program")
+        with refused, alone_in(folder, seconds=0.1):
+            pytest.fail("two at once")
+        other.kill()
+        other.wait()
+        with alone_in(folder):
+            pass
+
+
+def test_a_full_disk_names_what_is_written(tmp_path):
+    with pytest.raises(OSError, match="out.txt"), replacing(tmp_path / "out.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -163,7 +163,9 @@ def test_every_format_gives_the_same_keypoints(kind, root, run, checked, person,
     assert "8 clips matched, 0 clips without keypoints, 0 keypoints of no clip" in text
     assert "96 frames, nobody in 0.0% of them; people: 96 with 1" in text
     assert "WARNING" not in text
-    assert checked == [(("FRFS", root.parent), {"strict": False, "decode": False, "wrote": ("poses",)})]
+    assert checked == [
+        (("FRFS", root.parent), {"strict": False, "decode": False, "wrote": ("poses",)})
+    ]
     # and the data set is one that training reads
     records = load_records(root / "train_videofolder.txt")
     clips, report = find_clips(root, records, has_frames=True, has_poses=True, in_pixels=True)

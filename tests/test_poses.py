@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasets.clip_table import ClipRow
 from datasets.frames import scan_folder
-from datasets.poses import PoseArchive, PoseFrames, Poses, find_poses
+from datasets.poses import PoseArchive, PoseFrames, Poses, find_poses, save_poses
 from datasets.records import ClipRecord
 from errors import InputError
 from ops.skeleton import COCO17
@@ -263,3 +264,15 @@ def test_files_numbered_unlike_the_frames_are_refused(clip):
 def test_a_clip_without_any_file_has_no_poses(tmp_path, make_frames):
     make_frames(tmp_path / "frames" / "clip", N)
     assert find(tmp_path) is None
+
+
+def test_keypoints_of_other_frames_of_the_same_name_are_refused(tmp_path, person):
+    """Parts of a video are named by their number: another table gives the name to other frames."""
+    path = tmp_path / "poses" / "clip.npz"
+    rows = [ClipRow("clip", "a.mp4", first, None, N, sha256="ab") for first in (0, 40)]
+    save_poses(path, person(N), (64, 36), "mine", {"clip": rows[0].identity})
+    record = ClipRecord("clip", N, 0)
+    for row in (rows[0], None, ClipRow("clip", num_frames=N, sha256="cd")):
+        assert find_poses(tmp_path, record, None, COCO17, row).load().keypoints.any()
+    with pytest.raises(InputError, match="was made for other frames"):
+        find_poses(tmp_path, record, None, COCO17, rows[1]).load()

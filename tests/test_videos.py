@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from datasets import video_files
-from datasets.probing import VideoLimits, probe_video
+from datasets.probing import VideoLimits, _Tally, probe_video
 from datasets.video_files import frames_from, orientation_of, upright_rgb
-from datasets.video_plan import find_start, load_info, save_info
+from datasets.video_plan import find_part, find_start, load_info, save_info
 from datasets.videos import VideoFrames
 from errors import InputError
 from tests.making_videos import SIZE, cut, number_of, picture, write_sound, write_video
@@ -115,7 +115,7 @@ def test_check_sums_refuse_a_seek_that_leads_to_other_pictures(tmp_path):
 def test_real_videos_parts_equal_a_full_decode():
     if not DATA.is_dir():
         pytest.skip("../shared/data is not part of the project: no real videos")
-    for path in (DATA / "clips" / "test_xvid.avi", DATA / "clips" / "arm_wrestling.mp4"):
+    for path in sorted((DATA / "clips").iterdir()):
         info = probe_video(path)
         full, size = decode_plainly(path), (info.width, info.height)
         assert len(full) == info.num_frames
@@ -156,20 +156,27 @@ def test_all_eight_ways_to_lay_a_picture_on_its_grid(transposed, signs, monkeypa
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
 
-    class Frame:
+    class Turned:
         side_data = {"DISPLAYMATRIX": data}  # noqa: RUF012
-        width, height = 8, 6
 
-        def to_ndarray(self, width, height, **_):
-            assert (width, height) == (8, 6)
-            return image
+    turn = orientation_of(Turned())
+    monkeypatch.setattr("datasets.video_files.orientation_of", lambda frame: turn)
 
     # Each corner of the picture goes where the matrix sends it, seen from the middle.
-    shown = upright_rgb(Frame())
+    shown = upright_rgb(av.VideoFrame.from_ndarray(image, "rgb24"))
     for x, y in ((0, 0), (7, 0), (0, 5), (7, 5)):
         to = np.array([x - 3.5, y - 2.5]) @ (matrix[:2, :2] / 65536)
         column, row = to + np.array(shown.shape[1::-1]) / 2 - 0.5
         assert np.array_equal(shown[int(row), int(column)], image[y, x])
+
+
+def test_decoding_leaves_no_threads_behind(tmp_path):
+    """Each would be waited for in vain in a process that is forked later."""
+    path = write_video(tmp_path / "a.mp4", 60)
+    before = len(list(Path("/proc/self/task").glob("*")))
+    frames = VideoFrames(path, 60, 0, None, SIZE)
+    assert sum(len(block) for block in frames.blocks(SIZE, 16)) == 60
+    assert len(list(Path("/proc/self/task").glob("*"))) <= before + 1
 
 
 def test_variable_frame_rate_is_noticed(tmp_path):
@@ -254,6 +261,40 @@ def test_a_cut_video_gives_its_whole_frames_and_says_where_it_ends(name, choices
     video = VideoFrames(broken, info.num_frames, 0, None, size)
     got = video.load(np.arange(info.num_frames), size)
     assert np.array_equal(got, full[: info.num_frames])
+
+
+def test_jitter_of_time_stamps_is_no_variable_frame_rate(tmp_path):
+    times = [100 * i + 4 * (i % 2) for i in range(12)]
+    info = probe_video(write_video(tmp_path / "a.mkv", 12, pts=times))
+    assert (info.is_variable, info.has_times) == (False, True)
+
+
+def test_rounded_times_of_a_table_find_the_frame_that_is_meant(tmp_path):
+    info = probe_video(write_video(tmp_path / "a.mp4", 30, rate=30))
+    assert find_part(info, 0.0667, 0.1001) == (2, 1)  # frames 2 and 3 are shown at 2/30 and 3/30
+    assert find_part(info, 0.0663, 0.0997) == (2, 1)
+    assert find_part(info, None, 1.4) == (0, 30)
+    with pytest.raises(ValueError, match="goes from 0 to 1.6 s, the video lasts 1.00 s"):
+        find_part(info, None, 1.6)
+
+
+@pytest.mark.parametrize(("promised", "kept"), [(2.0, 20), (1.2, 25)])
+def test_an_uneven_video_is_trimmed_only_if_it_is_shorter_than_promised(promised, kept):
+    tally = _Tally(Path("a.mkv"))
+    steps = np.full(24, 40)
+    steps[[5, 19]] = 120
+    tally.pts = [0, *np.cumsum(steps).tolist()]
+    tally.sums = [0] * 25
+    assert tally._trim(promised, 0.001) == (kept < 25)
+    assert (len(tally.pts), len(tally.sums)) == (kept, kept)
+
+
+def test_a_gap_near_the_end_of_a_whole_video_costs_no_frame(tmp_path):
+    times = [40 * i + 240 * (i >= 25) for i in range(30)]
+    path = write_video(tmp_path / "a.mp4", 30, pts=times)
+    info = probe_video(path)
+    assert (info.num_frames, info.ends_early, info.notes) == (30, False, ())
+    assert np.allclose(info.times() * 1000, times, atol=1)
 
 
 def test_frames_that_the_decoder_mends_are_not_used(tmp_path):

@@ -8,7 +8,9 @@ python tools/import_poses.py --format pyskl --source ntu60_hrnet.pkl --dataset n
 import argparse
 import json
 import sys
+import zipfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +20,7 @@ import pose_opts  # noqa: E402
 from checkup import check_prepared  # noqa: E402
 from console import StepLine, say, warn  # noqa: E402
 from datasets.catalogue import find_row  # noqa: E402
+from datasets.clip_table import load_table  # noqa: E402
 from datasets.importers import READERS  # noqa: E402
 from datasets.importers.importing import (  # noqa: E402
     Choices,
@@ -35,25 +38,30 @@ from datasets.importers.skeleton_lists import (  # noqa: E402
     write_lists,
 )
 from datasets.importers.summary import Summary  # noqa: E402
-from datasets.poses import save_poses  # noqa: E402
+from datasets.pose_files import read_notes  # noqa: E402
+from datasets.poses import OTHER_FRAMES, is_of_other_frames, save_poses  # noqa: E402
 from datasets.records import ClipRecord, load_records  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
-from files import remove_partials  # noqa: E402
+from files import alone_in, remove_partials  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import, report, check; return how many clips were written (or would be, in a dry run)."""
     args = pose_opts.parse_import_args(argv)
     root = args.dataset_path / find_row(args.dataset).folder
-    if not args.dry_run:
-        remove_partials(root)
-    with READERS[args.format](args.source) as source:
+    if not args.source.exists():
+        raise InputError(f"--source {args.source} is not there: name the file or folder to import")
+    with READERS[args.format](args.source) as source, ExitStack() as stack:
         lists, damaged = lists_of(args, root, source)
         records = listed_clips(root) if lists is None else records_of(lists)
         choices = Choices(args.people, args.frame_offset, args.frame_size, args.link)
         plan = plan_import(root, records, source, choices)
         if args.strict:
             refuse_findings(plan, damaged)
+        if not args.dry_run:
+            stack.enter_context(alone_in(root / "poses"))
+            # Not everything below the data set's folder is ours: the download may lie there.
+            remove_partials(root / "poses")
         summary = write_clips(args, root, plan)
     damaged += [*plan.damaged, *summary.damaged]
     tell(plan, summary, damaged, args.dry_run)
@@ -123,7 +131,7 @@ def refuse_findings(plan: Plan, damaged: Sequence[Damaged]) -> None:
 
 def write_clips(args: argparse.Namespace, root: Path, plan: Plan) -> Summary:
     """Read the keypoints of all clips, and write those that are not there yet."""
-    summary = Summary()
+    summary, table = Summary(), load_table(root)
     with StepLine("clips", every=100) as line:
         for number, clip in enumerate(read_clips(plan), start=1):
             line(number, len(plan.offsets))
@@ -131,16 +139,29 @@ def write_clips(args: argparse.Namespace, root: Path, plan: Plan) -> Summary:
                 summary.damaged.append(clip)
                 continue
             path = root / "poses" / f"{clip.clip}.npz"
-            is_there = path.is_file() and not args.overwrite
+            identity = table[clip.clip].identity if clip.clip in table else ""
+            is_there = path.is_file() and not args.overwrite and not is_stale(path, identity)
             summary.add(clip, is_there=is_there)
             if not (is_there or args.dry_run):
-                write_clip(path, clip, f"{args.format} {args.source.name}")
+                write_clip(path, clip, f"{args.format} {args.source.name}", identity)
     return summary
 
 
-def write_clip(path: Path, clip: ClipPoses, origin: str) -> None:
+def is_stale(path: Path, identity: str) -> bool:
+    """Tell, and say, whether a keypoint file was made for other frames of the same name."""
+    try:
+        noted = read_notes(path).get("clip", "")
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False  # damaged: the check names it
+    is_other = is_of_other_frames(noted, identity)
+    if is_other:
+        warn(f"{path} {OTHER_FRAMES}: it is replaced")
+    return is_other
+
+
+def write_clip(path: Path, clip: ClipPoses, origin: str, identity: str) -> None:
     """Write the keypoints of a clip."""
-    save_poses(path, clip.keypoints, clip.size, origin)
+    save_poses(path, clip.keypoints, clip.size, origin, {"clip": identity})
 
 
 def tell(plan: Plan, summary: Summary, damaged: Sequence[Damaged], is_dry: bool) -> None:

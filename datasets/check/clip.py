@@ -70,7 +70,9 @@ def check_clip(task: ClipTask) -> ClipResult:
     facts = check_frames(task.root, record, table, task.decode, tally, task.has_frames)
     poses = None
     if task.has_poses:
-        poses = check_keypoints(task.root, record, facts.images, facts.size, task.layout, tally)
+        poses = check_keypoints(
+            task.root, record, facts.images, facts.size, task.layout, tally, task.row
+        )
     check_boxes(task.root, record, tally)
     return ClipResult(
         record.name,

@@ -70,6 +70,7 @@ _ROWS = (
     Kind("keypoints_unreadable", "error", "a keypoint file cannot be read", _POSES),
     Kind("keypoints_nan", "error", "keypoints are NaN or infinite", _POSES),
     Kind("keypoints_length", "error", "as many poses as frames are needed", _POSES),
+    Kind("keypoints_stale", "error", "keypoints are of other frames", _POSES),
     Kind("keypoints_size", "error", "keypoints are for frames of another shape", _POSES),
     Kind("keypoints_scale", "error", "keypoints are not in pixels", "multiply by width and height"),
     Kind("keypoints_empty", "warning", "nobody was found in a clip", _POSES + " with lower --conf"),

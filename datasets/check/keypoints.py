@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.check.findings import Tally, without_remedy
+from datasets.clip_table import ClipRow
 from datasets.frames import FrameSource
-from datasets.poses import Poses, find_poses
+from datasets.poses import OTHER_FRAMES, Poses, find_poses
 from datasets.records import ClipRecord
 from errors import InputError
 from ops.skeleton import SkeletonLayout, swap_left_right
@@ -20,6 +21,7 @@ from ops.skeleton import SkeletonLayout, swap_left_right
 LEAST_DETECTED = 0.4
 # Words of the messages of datasets/poses.py -> kind of finding.
 _FAULTS = (
+    (OTHER_FRAMES, "keypoints_stale"),
     ("NaN or infinite", "keypoints_nan"),
     ("poses, its clip has", "keypoints_length"),
     ("files, the list says", "keypoints_length"),
@@ -59,6 +61,7 @@ def check_keypoints(
     size: tuple[int, int] | None,
     layout: SkeletonLayout,
     tally: Tally,
+    row: ClipRow | None = None,
 ) -> PoseFacts | None:
     """Look at the keypoints of a clip; what is wrong goes to `tally`.
 
@@ -69,10 +72,11 @@ def check_keypoints(
         size: (width, height) of its frames, None when not known.
         layout: of the keypoints.
         tally: takes the findings.
+        row: of the clip in `clips.csv`, if there is one.
     """
     path = root / "poses" / f"{record.name}.npz"
     try:
-        source = find_poses(root, record, images, layout)
+        source = find_poses(root, record, images, layout, row)
         if source is None:
             text = "is not there, and no .npy files beside the frames"
             tally.add("keypoints_missing", path, text)
