@@ -34,7 +34,7 @@ from ops.people import (
 )
 
 # A track without detections for more frames ends; `join_tracks` may still continue it.
-_LINK_GAP = 12
+_LINK_GAP = 30
 _JOIN_GAP = 90
 # Distances are in sizes of the person (the square root of the box area), so that neither the
 # resolution nor the distance from the camera matters.
@@ -48,7 +48,7 @@ _RIVALS = 20
 # Share of the newest step in the running mean of the velocity, pixels per frame.
 _NEWEST = 0.15
 # Motion is not predicted further than this many frames: people stop and turn.
-_PREDICTED = 10
+_PREDICTED = 20
 # Below this mean IoU with the given boxes nobody is the person whom they show.
 _LEAST_AGREEMENT = 0.1
 
@@ -147,7 +147,7 @@ class _Open:
 def link_detections(
     detections: Sequence[Detections], boxes: np.ndarray | None = None
 ) -> list[Track]:
-    """Link people of neighbouring frames; gaps of up to 12 frames are bridged.
+    """Link people of neighbouring frames; gaps of up to 30 frames are bridged.
 
     Args:
         detections: of the N frames, in order.

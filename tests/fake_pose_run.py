@@ -3,6 +3,7 @@
 Usage: fake_pose_run.py SECONDS_PER_FRAME [options of preprocess_pose.py]
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,14 @@ def one_person(frame):
     return Detections(box, np.array([0.9], np.float32), joints)
 
 
-if __name__ == "__main__":
-    seconds = float(sys.argv[1])
+def main(argv):
+    seconds = float(argv[0])
     preprocess_pose.build_estimator = lambda name, opts: SleepingEstimator(seconds)
-    run_script(lambda: preprocess_pose.main([*sys.argv[2:], "--no_check"]))
+    if wait := float(os.environ.get("SECONDS_BEFORE_PLAN", "0")):
+        plan = preprocess_pose.plan_poses
+        preprocess_pose.plan_poses = lambda *given: (time.sleep(wait), plan(*given))[1]
+    preprocess_pose.main([*argv[1:], "--no_check"])
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(sys.argv[1:]))

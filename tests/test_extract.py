@@ -106,6 +106,8 @@ def work(job: str) -> str:
         raise InputError("bad is bad")
     if job == "full":
         raise OSError(28, "No space left on device", "x")
+    if job == "signals":
+        return str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
     if job == "slow":
         time.sleep(60)
     return job.upper()
@@ -127,6 +129,11 @@ def test_results_do_not_depend_on_the_number_of_processes(workers):
     done = sorted(run_jobs(work, jobs, workers, Path), key=lambda one: one.place)
     assert [one.result for one in done] == list("ABCDEFGH")
     assert list(run_jobs(work, [], workers, Path)) == []
+
+
+def test_ctrl_c_is_for_the_parent_alone():
+    (done,) = run_jobs(work, ["signals"], 1, Path)
+    assert done.result == "True"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -6,16 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from torch.distributed import TCPStore
+
+from tests.forking import launching
 
 TESTS = Path(__file__).resolve().parent
 PROGRAM = TESTS / "fake_pose_run.py"
-NUM_CLIPS, NUM_FRAMES = 12, 6
+NUM_CLIPS, NUM_FRAMES = 13, 6
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    with launching("tests.fake_pose_run", tmp_path_factory.mktemp("printed")) as launcher:
+        yield launcher
 
 
 @pytest.fixture
@@ -40,38 +50,20 @@ def make_root(tmp_path):
     return make
 
 
-def command(root: Path, seconds: float, *more: str) -> list[str]:
+def options(root: Path, seconds: float = 0) -> list[str]:
     options = ["--dataset_path", str(root.parent), "--pose_batch", "4", "--per_frame_npy"]
-    options += ["--pose_weights", "none.pt"]
-    return [str(PROGRAM), str(seconds), *options, *more]
+    return [str(seconds), *options, "--pose_weights", "none.pt"]
 
 
-def run(root: Path, seconds: float = 0, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *command(root, seconds, *more)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+def clips_done(root: Path) -> int:
+    return len(list(root.glob("poses/**/[!.]*.npz")))
 
 
-def start(root: Path, seconds: float, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *command(root, seconds, *more)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_clips(root: Path, process: subprocess.Popen, count: int) -> None:
+def wait_for_clips(root: Path, process, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(list(root.glob("poses/**/[!.]*.npz"))) < count:
-        assert process.poll() is None, process.communicate()
+    while clips_done(root) < count and process.poll() is None:
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -90,129 +82,165 @@ def check_whole(root: Path, reference: dict[str, bytes]) -> None:
 
 
 @pytest.fixture
-def reference(make_root):
+def reference(make_root, program):
     root = make_root("whole")
-    done = run(root)
-    assert done.returncode == 0, done.stderr
+    done = program.run(*options(root))
+    assert done.poll() == 0, done.stderr
     files = content(root)
     assert len(files) == NUM_CLIPS * (2 * NUM_FRAMES + 1) + 1
     return files
 
 
-def test_killed_at_any_moment_and_run_again(make_root, reference):
+def test_killed_at_any_moment_and_run_again(make_root, program, reference):
+    """GSP_KILLS says how often; from 20 on, half of them must hit the middle of the work."""
     kills = int(os.environ.get("GSP_KILLS", "8"))
     rng = random.Random(0)
-    root, survived = make_root("killed"), 0
-    for _ in range(kills):
-        process = start(root, 0.01)
-        there = len(list(root.glob("poses/**/[!.]*.npz")))
-        wait_for_clips(root, process, there) if there else None
-        time.sleep(rng.uniform(0, 0.5) if rng.random() < 0.3 else 0)
-        if there < NUM_CLIPS:
-            wait_for_clips(root, process, there + rng.randrange(2))
+    root, moments, halves = make_root("killed"), Counter(), 0
+    given = content(root).keys()
+    for number in range(kills):
+        process, before = program.start(*options(root, 0.01)), clips_done(root)
+        if number % 4 == 0:  # at once or a little later
+            time.sleep(rng.uniform(0, 0.3))
+        else:
+            wait_for_clips(root, process, before + rng.randrange(1, 4))
             time.sleep(rng.uniform(0, 0.07))
-        process.kill()
-        survived += process.wait() == 0
-        process.communicate()
+        process.send_signal(signal.SIGKILL)
+        code = process.wait()
+        there = content(root)
+        moments["after" if code == 0 else "middle" if there.keys() - given else "before"] += 1
+        halves += any(".partial" in name for name in there)
         check_whole(root, reference)
-        if len(list(root.glob("poses/**/[!.]*.npz"))) == NUM_CLIPS:
-            for path in list(root.glob("poses/**/*.npz"))[::2]:
-                path.unlink()
-    done = run(root)
-    assert done.returncode == 0, done.stderr
+        if clips_done(root) == NUM_CLIPS or rng.random() < 0.2:
+            done = program.run(*options(root))
+            assert done.poll() == 0, done.stderr
+            assert content(root) == reference
+            root = make_root(f"killed {number}")
+    assert program.run(*options(root)).poll() == 0
     assert content(root) == reference
-    assert survived < kills
+    print(f"{kills} kills: {dict(moments)}, {halves} with files half-written")  # noqa: T201
+    assert moments["middle"] >= (kills // 2 if kills >= 20 else 1)
 
 
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
-def test_a_signal_drops_the_current_clip(make_root, reference, signum, code):
+def test_a_signal_drops_the_current_clip(make_root, program, reference, signum, code):
     root = make_root("stopped")
-    process = start(root, 0.02)
+    process = program.start(*options(root, 0.02))
     wait_for_clips(root, process, 3)
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == code, errors
-    assert errors == ""
+    assert process.wait(30) == code, process.stderr
+    assert process.stderr == ""
     there = content(root)
     assert not [name for name in there if ".partial" in name]
     assert 3 <= sum(name.endswith(".npz") for name in there) < NUM_CLIPS
     check_whole(root, reference)
-    assert run(root).returncode == 0
+    assert program.run(*options(root)).poll() == 0
     assert content(root) == reference
 
 
-def torchrun(root: Path, seconds: float = 0, *more: str, count: int = 2):
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}"),
-            "--standalone",
-            *command(root, seconds, *more),
-        ],
+# ---------------------------------------------------------------- several processes
+
+
+def start_both(program, root: Path, seconds: float = 0, late: float = 0):
+    """Start two processes of one call, with a store as torchrun keeps it for them."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    ranks = [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    ranks[1]["SECONDS_BEFORE_PLAN"] = str(late)
+    return store, [program.start(*options(root, seconds), env=env) for env in ranks]
+
+
+def run_both(program, root: Path, seconds: float = 0, late: float = 0) -> list:
+    _store, processes = start_both(program, root, seconds, late)
+    for process in processes:
+        process.wait()
+    return processes
+
+
+def test_torchrun_writes_the_files_of_one_process(make_root, program, reference):
+    root = make_root("shared")
+    (root / "poses").mkdir()
+    (root / "poses" / ".x.npz.partial").write_bytes(b"half")
+    torchrun = ("torch.distributed.run", "--nproc_per_node=2", "--standalone")
+    done = subprocess.run(
+        [sys.executable, "-m", *torchrun, str(PROGRAM), *options(root)],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=180,
     )
-
-
-def test_two_processes_write_the_files_of_one(make_root, reference):
-    root = make_root("shared")
-    (root / "poses").mkdir()
-    (root / "poses" / ".x.npz.partial").write_bytes(b"half")
-    done = torchrun(root)
     assert done.returncode == 0, done.stderr
     assert content(root) == reference
     assert done.stdout.count(f"{NUM_CLIPS} clips with {NUM_CLIPS * NUM_FRAMES} frames written") == 1
     assert done.stdout.count("somebody in 100.0% of frames") == 1
-    again = torchrun(root)
-    assert again.returncode == 0
-    assert again.stdout == f"{root}: {NUM_CLIPS} clips have keypoints, nothing to do\n"
+    first, second = run_both(program, root)
+    assert (first.poll(), second.poll()) == (0, 0), first.stderr + second.stderr
+    assert first.stdout == f"{root}: {NUM_CLIPS} clips have keypoints, nothing to do\n"
+    assert second.stdout == ""
 
 
-def test_damaged_clips_of_every_process_are_named_once(make_root):
+def test_two_processes_share_the_clips(make_root, program, reference):
+    root = make_root("both")
+    processes = run_both(program, root, 0.005)
+    assert [process.poll() for process in processes] == [0, 0]
+    assert content(root) == reference
+    assert [process.stdout.count("frames written") for process in processes] == [1, 0]
+
+
+def test_one_that_looks_late_shares_the_same_clips(make_root, program, reference):
+    root = make_root("late")
+    first, second = run_both(program, root, 0.002, late=0.7)
+    assert (first.poll(), second.poll()) == (0, 0), first.stderr + second.stderr
+    assert content(root) == reference
+    assert f"{NUM_CLIPS} clips with {NUM_CLIPS * NUM_FRAMES} frames written" in first.stdout
+
+
+def test_damaged_clips_of_every_process_are_named_once(make_root, program):
     root = make_root("damaged")
     for number in (2, 5):  # one of each process
         (root / "frames" / f"séance/clip {number}" / "00004.jpg").write_bytes(b"\xff\xd8\xffcut")
-    done = torchrun(root)
-    assert done.returncode == 0, done.stderr
+    first, second = run_both(program, root)
+    assert (first.poll(), second.poll()) == (0, 0), first.stderr + second.stderr
     for number in (2, 5):
-        assert done.stdout.count(f"left out séance/clip {number}: ") == 1
-    assert "2 damaged clips were left out" in done.stdout
+        assert first.stdout.count(f"left out séance/clip {number}: ") == 1
+    assert "2 damaged clips were left out" in first.stdout
+    assert second.stdout == ""
     assert len(list(root.glob("poses/**/*.npz"))) == NUM_CLIPS - 2
 
 
 @pytest.mark.parametrize("clip", [2, 5], ids=["first", "second"])
-def test_a_process_that_fails_ends_the_others(make_root, clip):
+def test_a_process_that_fails_ends_the_others(make_root, program, clip):
     root = make_root("failing")
     for path in (root / "frames" / f"séance/clip {clip}").glob("*.jpg"):
         cv2.imwrite(str(path), np.full((36, 64, 3), 255, np.uint8))
-    begin = time.monotonic()
-    done = torchrun(root, 0.02)
-    assert done.returncode != 0
-    assert time.monotonic() - begin < 60
-    assert done.stderr.count("error: a frame is too bright for this estimator") == 1
-    assert "exitcode  : 2" in done.stderr
-    assert "Traceback" not in done.stderr.partition("torch/distributed")[0]
+    processes = run_both(program, root, 0.02)
+    assert [process.poll() for process in processes] == [2, 2]
+    said = [process.stderr for process in processes]
+    assert said[clip % 2] == "error: a frame is too bright for this estimator\n"
+    assert said[1 - clip % 2] == ""
 
 
-def test_a_full_disk_leaves_nothing_half(make_root, reference):
+def test_one_of_two_is_killed(make_root, program, reference):
+    root = make_root("alone")
+    _store, (first, second) = start_both(program, root, 0.02)
+    wait_for_clips(root, first, 2)
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    first.send_signal(signal.SIGTERM)  # as torchrun does
+    assert first.wait(30) == 143
+    assert first.stderr == ""
+    check_whole(root, reference)
+    assert [process.poll() for process in run_both(program, root)] == [0, 0]
+    assert content(root) == reference
+
+
+def test_a_full_disk_leaves_nothing_half(make_root, program, reference):
     root = make_root("full")
-    (root / "poses").mkdir()
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))"
-    code = (
-        f"{limit}; import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); import runpy, sys;"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code, *command(root, 0)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
+    done = program.run(*options(root), most_bytes=700)
+    assert done.poll() == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert not [name for name in content(root) if ".partial" in name]
-    assert run(root).returncode == 0
+    assert program.run(*options(root)).poll() == 0
     assert content(root) == reference

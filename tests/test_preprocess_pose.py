@@ -210,7 +210,7 @@ def test_further_people_and_who_is_first(root, run):
     for t in range(1, 5):
         boxes[t] = (4 * t, 4, 4 * t + 4, 8)
     np.save(_made(root / "boxes") / "a.npy", boxes)
-    run("--overwrite")
+    assert run("--overwrite") == 2
     assert keypoints_of(root, "a")[1:, 0, 0, 1].tolist() == [5.5] * 4
     run("--overwrite", "--main_athlete", "track")
     assert keypoints_of(root, "a")[:, 0, 0, 1].tolist() == [13.5] * 5

@@ -161,6 +161,66 @@ def test_boxes_that_fit_nobody_are_not_used(value):
     assert np.array_equal(follow_people(scene(ATHLETE, PASSER), SIZE, 2, boxes), plain)
 
 
+def test_boxes_that_hardly_touch_somebody_are_not_used():
+    frames = scene(ATHLETE, PASSER)
+    boxes = np.stack([frame.boxes[1] for frame in frames])
+    boxes[:, 0] += 0.95 * (boxes[:, 2] - boxes[:, 0])
+    assert share_right(follow_people(frames, SIZE, 1, boxes)[:, 0], ATHLETE) == 1
+
+
+def test_somebody_beside_the_athlete_is_no_part_of_the_athlete():
+    athlete = walker((640, 380), (640, 380), seed=1)
+    other = walker((665, 400), (665, 400), height=260, score=0.9, seed=2)
+    frames = scene(athlete, other)
+    boxes = np.stack([frame.boxes[0] for frame in frames])
+    found = follow_people(frames, SIZE, 2, boxes)
+    assert share_right(found[:, 0], athlete) == 1
+    assert share_right(found[:, 1], other) == 1
+
+
+@pytest.mark.parametrize("turn", [-1, 1])
+def test_given_boxes_decide_where_motion_says_nothing(turn):
+    frames = []
+    for t in range(40):
+        if 19 <= t <= 21:
+            frames.append(frame_of([]))
+            continue
+        x, y = (60, 0) if t < 19 else (0, 60 * turn)
+        people = [(body(1) * 300 + (640 + s * x, 360 + s * y), 0.8) for s in (-1, 1)]
+        people = [(np.column_stack([j, np.full(17, 0.9)]), score) for j, score in people]
+        frames.append(frame_of(people))
+    boxes = np.full((40, 4), np.nan)
+    for t in (*range(19), *range(22, 40)):
+        boxes[t] = frames[t].boxes[0]
+    tracks = link_detections(frames, boxes)
+    assert len(tracks) == 2
+    for t, box in zip(tracks[0].frames, tracks[0].people.boxes, strict=True):
+        assert np.array_equal(box, frames[t].boxes[0])
+
+
+def test_the_speed_of_somebody_who_is_seldom_seen():
+    fast = walker((60, 380), (1240, 380), 40, seed=1)
+    seldom = [person if t % 4 == 0 else None for t, person in enumerate(fast)]
+    assert len(link_detections(scene(seldom))) == 1
+
+
+def test_who_returns_where_motion_leads_is_not_who_stands_where_it_began():
+    athlete = walker((100, 380), (732, 380), 80, seed=1, absent=tuple(range(20, 52)))
+    other = walker((140, 380), (140, 380), 80, height=290, seed=2, absent=tuple(range(53)))
+    found = follow_people(scene(athlete, other), SIZE, 2)
+    assert share_right(found[:, 0], athlete) == 1
+    assert share_right(found[:, 1], other) == 1
+
+
+def test_clean_drops_what_is_no_person():
+    frame = scene(ATHLETE, PASSER)[0]
+    frame.scores[0] = np.nan
+    frame.keypoints[1, 3, 2] = 1.5
+    cleaned = clean(frame)
+    assert len(cleaned) == 1
+    assert cleaned.keypoints[0, 3, 2] == 1
+
+
 def test_slots_hold_one_person_each_and_the_rest_is_zero():
     people = [walker((x, 380), (x, 380), seed=x) for x in (200, 640, 1000)]
     found = follow_people(scene(*people), SIZE, 5)
@@ -247,6 +307,9 @@ def test_the_score_is_the_product_that_it_says():
     people = Detections(boxes, np.ones(30), np.ones((30, 17, 3)))
     assert main_score(Track(np.arange(30), people), 60, SIZE) == pytest.approx(0.5 * 0.1)
     moved = Detections(boxes + (0.3 * W, 0, 0.3 * W, 0), np.ones(30), np.ones((30, 17, 3)))
+    boxes[:7] = (0, 0, W, H)  # some boxes far too large
+    people = Detections(boxes - (0, 0, 0, 0), np.ones(30), np.ones((30, 17, 3)))
+    assert main_score(Track(np.arange(30), people), 60, SIZE) == pytest.approx(0.5 * 0.1)
     expected = 0.5 * 0.1 * (0.2 + 0.8 * np.exp(-0.5))
     assert main_score(Track(np.arange(30), moved), 60, SIZE) == pytest.approx(expected)
 
@@ -263,6 +326,45 @@ def test_tracks_exchanged_where_people_met_are_put_right():
     kept = untangle([one, two])
     assert kept[0] is one
     assert kept[1] is two
+
+
+def test_the_exchange_is_in_the_middle_of_the_meeting():
+    one, two = (Track(np.arange(60), joined_people(person)) for person in (ATHLETE, PASSER))
+    wrong = [
+        Track(np.arange(60), glue(a.people, b.people, 30)) for a, b in ((one, two), (two, one))
+    ]
+    for track, right in zip(untangle(wrong), (one, two), strict=True):
+        assert (track.people.boxes != right.people.boxes).any(1).sum() <= 1
+
+
+def around_a_meeting(heights: tuple[float, float]) -> list[Track]:
+    """Two who stand side by side, are at one place from frame 25 to 35, then above each other.
+
+    Places and motion do not tell who is who afterwards.
+    """
+    tracks = []
+    for height, side in zip(heights, (-1, 1), strict=True):
+        people = []
+        for t in range(60):
+            x, y = (60, 0) if t < 25 else (0, 0) if t <= 35 else (0, 60)
+            joints = body(1) * height + (640 + side * x, 360 + side * y)
+            people.append((np.column_stack([joints, np.full(17, 0.9)]), 0.8))
+        tracks.append(Track(np.arange(60), joined_people(people)))
+    return tracks
+
+
+def test_two_alike_are_not_exchanged_without_a_reason():
+    met = around_a_meeting((300, 300))
+    assert [new is old for new, old in zip(untangle(met), met, strict=True)] == [True, True]
+
+
+def test_sizes_tell_who_is_who_where_places_and_motion_do_not():
+    one, two = around_a_meeting((300, 200))
+    wrong = [
+        Track(np.arange(60), glue(a.people, b.people, 31)) for a, b in ((one, two), (two, one))
+    ]
+    for track, right in zip(untangle(wrong), (one, two), strict=True):
+        assert np.array_equal(track.people.boxes, right.people.boxes)
 
 
 def joined_people(person) -> Detections:
