@@ -25,10 +25,12 @@ from datasets.clip_table import ClipRow
 from datasets.extract import JpegSettings
 from datasets.probing import VideoLimits
 from datasets.splits import SPLITS
-from datasets.video_output import FoundClip
 from datasets.video_plan import number_labels
-from datasets.video_table import COLUMNS, Listing, read_class_folders, read_table
+from datasets.video_table import COLUMNS, ClipRequest, Listing, read_class_folders, read_table
 from errors import InputError, run_script
+from files import printable
+
+_MOST_GAPS_SAID = 10  # classes that a list lacks, each on a line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers = _count_cores() if args.workers is None else args.workers
     listing = read_listing(args, root)
     labels, classes = number_labels(listing.requests, args.class_names)
+    deal(listing.requests, labels, classes, args)  # what cannot be is said before the long work
     with output.alone_in(root):
         found = read_videos(root, listing, labels, args, workers)
         if args.extract_frames:
@@ -45,9 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_damage(found, args.strict)
         groups, shown = steps.group_clips(found)
         say_remarks(found, args.strict)
-        folds = deal(found.clips, groups, args)
-        for splits in folds:
-            steps.check_classes(found.clips, splits, classes)
+        kept = [clip.label for clip in found.clips]
+        folds = deal([clip.request for clip in found.clips], kept, classes, args, groups)
         rows = (
             output.rows_with_frames(root, found.clips, _jpegs(args), shown)
             if args.extract_frames
@@ -187,18 +189,17 @@ def say_remarks(found: steps.Found, strict: bool) -> None:
 
 
 def deal(
-    clips: Sequence[FoundClip], groups: Sequence[str], args: argparse.Namespace
+    requests: Sequence[ClipRequest],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    args: argparse.Namespace,
+    groups: Sequence[str] | None = None,
 ) -> list[list[str]]:
-    """Return for each fold the split of each clip."""
-    return steps.deal_clips(
-        clips,
-        groups,
-        val_fraction=args.val_fraction,
-        test_fraction=args.test_fraction,
-        folds=args.folds,
-        seed=args.seed,
-        allow_overlap=args.allow_overlap,
+    """Return for each fold the split of each clip; without groups, a trial of it."""
+    settings = steps.DealSettings(
+        args.val_fraction, args.test_fraction, args.folds, args.seed, args.allow_overlap
     )
+    return steps.deal_clips(requests, labels, classes, settings, groups)
 
 
 def say_summary(
@@ -210,6 +211,7 @@ def say_summary(
 ) -> None:
     """Say what is in the lists."""
     labels = [clip.label for clip in found.clips]
+    requests = [clip.request for clip in found.clips]
     absent = [name for i, name in enumerate(classes) if i not in set(labels)]
     if absent:
         warn(f"no clip is of class {', '.join(absent)}")
@@ -220,7 +222,9 @@ def say_summary(
             places = [i for i, its in enumerate(splits) if its == split]
             counts = Counter(labels[i] for i in places)
             say(f"{split}: {_describe(counts, len({groups[i] for i in places}), classes)}")
-            _warn_of_gaps(split, counts, set(labels), classes)
+            for label in sorted(set(labels) - set(counts))[:_MOST_GAPS_SAID]:
+                reason = explain_gap(label, split, requests, labels, groups, is_fold=len(folds) > 1)
+                warn(printable(f"{split} has no clip of class {classes[label]}: {reason}"))
     if found.problems:
         warn(f"{len(found.problems)} clips were left out as damaged, each is named above")
     say(f"the lists are {output.list_path(root, '{train,val,test}')}")
@@ -234,18 +238,40 @@ def _describe(counts: Mapping[int, int], num_groups: int, classes: Sequence[str]
     return f"{total} clips of {num_groups} groups ({each}{more}), majority rate {majority:.1%}"
 
 
-def _warn_of_gaps(
-    split: str, counts: Mapping[int, int], used: set[int], classes: Sequence[str]
-) -> None:
-    missing = sorted(used - set(counts))
-    if missing:
-        names = ", ".join(classes[label] for label in missing[:10])
-        warn(f"{split} has no clip of {len(missing)} classes ({names}): too few groups have them")
+def explain_gap(
+    label: int,
+    split: str,
+    requests: Sequence[ClipRequest],
+    labels: Sequence[int],
+    groups: Sequence[str],
+    *,
+    is_fold: bool,
+) -> str:
+    """Say why a list has no clip of a class that is in others, and what helps.
 
-
-def printable(text: str) -> str:
-    """Return a text that any terminal takes: names of files need not be text."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    Args:
+        label: the class.
+        split: the list.
+        requests: N clips.
+        labels: number of the class of each.
+        groups: of each.
+        is_fold: the lists are those of a fold of several.
+    """
+    given = {request.split for request in requests}
+    if split in given:
+        return "so says the table's column split"
+    wanted = 2 if given - {""} else 3  # lists that the groups were dealt to
+    held = {
+        group
+        for group, request, its in zip(groups, requests, labels, strict=True)
+        if its == label and request.split in ("", "train")
+    }
+    if len(held) < wanted:
+        return (
+            f"its clips are of {len(held)} group{'s' * (len(held) > 1)}, {wanted} lists share them"
+        )
+    remedy = "other --folds" if is_fold else f"a larger --{split}_fraction"
+    return f"the groups could not be dealt so that it has: choose {remedy} or another --seed"
 
 
 def _count_cores() -> int:

@@ -4,6 +4,7 @@ Headers are not believed: a video is decoded once from end to end before its fra
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ from datasets.video_files import (
     decode_frames,
     open_video,
     orientation_of,
+    overhear_decoder,
     shown_size,
 )
 from datasets.videos import checksum
@@ -26,6 +28,12 @@ from errors import InputError
 _CHUNK = 2**20
 # Seconds by which a header may exceed what is there before it counts as an early end.
 _SLACK = 0.5
+# Formats whose header says nothing of their length: FFmpeg finds it from what is there.
+_UNPROMISING = frozenset({"mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "obu"})
+# Codecs with a check sum in each frame: what they report is damage to the frame that comes next.
+_CHECKED = frozenset({"ffv1"})
+# A video is steady but for gaps if they are at most this share of its steps in time.
+_MOST_GAPS = 0.1
 # Frames at the end of a video that a decoder may have put in order: more than any holds back.
 _TAIL = 8
 
@@ -128,7 +136,7 @@ def probe_video(
         _check_duration(video, limits)
         tally = _Tally(path)
         try:
-            for frame in decode_frames(video):
+            for frame in _decode_heard(video, tally):
                 tally.add(frame)
                 if len(tally.pts) > limits.frames or tally.seconds(video) > limits.seconds:
                     raise limits.refuse(path, tally.seconds(video))
@@ -139,6 +147,18 @@ def probe_video(
         if not tally.pts:
             raise InputError(f"{path} has no frame that can be decoded: leave it out")
         return tally.conclude(video, sha256 or hash_file(path))
+
+
+def _decode_heard(video: OpenVideo, tally: "_Tally") -> Iterator[av.VideoFrame]:
+    with overhear_decoder() as reports:
+        try:
+            for frame in decode_frames(video):
+                if reports and video.stream.codec_context.name in _CHECKED:
+                    raise Damaged(video.path, "has a damaged frame")
+                tally.hear(reports)
+                yield frame
+        finally:
+            tally.hear(reports)
 
 
 def _check_duration(video: OpenVideo, limits: VideoLimits) -> None:
@@ -165,6 +185,7 @@ class _Tally:
         self.keyframes: list[int] = []
         self.end = ""
         self.lacks_times = False
+        self._num_reports, self._report = 0, ""
         self._first: av.VideoFrame | None = None
         self._size = (0, 0)
 
@@ -183,13 +204,22 @@ class _Tally:
         self.pts.append(frame.pts or 0)
         self.sums.append(checksum(frame))
 
+    def hear(self, reports: list[tuple[int, str, str]]) -> None:
+        """Count what the decoder reported, and keep the first of it."""
+        if reports and not self._num_reports:
+            self._report = f"{reports[0][1]}: {' '.join(reports[0][2].split())[:80]}"
+        self._num_reports += len(reports)
+        reports.clear()
+
     def seconds(self, video: OpenVideo) -> float:
         return (self.pts[-1] - self.pts[0]) * float(video.stream.time_base or 0)
 
     def conclude(self, video: OpenVideo, sha256: str) -> VideoInfo:
         assert self._first is not None
         promised, base = _header_seconds(video), video.stream.time_base or Fraction(0)
-        if not self.end and self._trim(promised, float(base)):
+        is_complete = len(self.pts) == video.stream.frames  # as many as its index lists
+        counted_on = 0.0 if video.container.format.name in _UNPROMISING else promised
+        if not self.end and not is_complete and self._trim(counted_on, float(base)):
             self.end = "ends with a gap in time, as a cut video does,"
         pts = np.array(self.pts, np.int64)
         steps = np.diff(pts)
@@ -198,7 +228,17 @@ class _Tally:
         by_times = has_times and len(steps) > 0
         fps = float(1 / (steps.mean() * float(base))) if by_times else header_fps
         end = self._end_note(promised, fps)
-        notes = (end, orientation_of(self._first).text, _aspect_note(video.stream))
+        gaps = _gap_note(steps, float(base)) if by_times and not is_complete else ""
+        damage: tuple[str, ...] = ()
+        if not end:
+            listed = video.stream.frames
+            order = "has time stamps that are out of order, which are not used"
+            # Those of AVI are counted, not stored, and go back in healthy files.
+            is_stored = not self.lacks_times and base > 0 and video.container.format.name != "avi"
+            is_disordered = is_stored and not has_times
+            damage = self._report_note(), self._index_note(listed), order * is_disordered
+        turn, aspect = orientation_of(self._first).text, _aspect_note(video.stream)
+        notes = (end, *damage, gaps, turn, aspect)
         return VideoInfo(
             codec=video.stream.codec_context.name,
             width=self._size[0],
@@ -220,20 +260,39 @@ class _Tally:
         """Drop the last frames behind a gap in time; return whether there was one.
 
         Where a video is cut, the decoder gives frames out of order that come after missing ones.
-        A gap counts if the video is shorter than promised, or of a steady frame rate elsewhere.
+        A gap counts if the video is shorter than promised: by any frame where it is steady
+        elsewhere, by much where it is not. Without a promise it counts if all else is steady.
+
+        Args:
+            promised: seconds; 0 when nothing says how long the video was before it was cut.
+            base: seconds of a unit of time stamps.
         """
         steps = np.diff(np.array(self.pts, np.int64))
         if self.lacks_times or len(steps) <= _TAIL or (steps <= 0).any():
             return False
         usual = float(np.median(steps))
         is_gap = steps > int(1.5 * usual + 1)
-        is_short = promised - (self.pts[-1] - self.pts[0] + usual) * base > _SLACK
-        if not is_gap[-_TAIL:].any() or (is_gap[:-_TAIL].any() and not is_short):
+        short = promised - (self.pts[-1] - self.pts[0] + usual) * base
+        if is_gap[:-_TAIL].any():
+            is_cut = short > _SLACK
+        else:
+            is_cut = not promised or short > min(1.5 * usual * base, _SLACK)
+        if not is_cut or not is_gap[-_TAIL:].any():
             return False
         kept = len(steps) - _TAIL + int(is_gap[-_TAIL:].argmax()) + 1
         del self.pts[kept:], self.sums[kept:]
         self.keyframes = [number for number in self.keyframes if number < kept]
         return True
+
+    def _report_note(self) -> str:
+        if not self._num_reports:
+            return ""
+        times = "once" if self._num_reports == 1 else f"{self._num_reports} times"
+        return f"made its decoder complain {times} ({self._report}): pictures may be damaged"
+
+    def _index_note(self, listed: int) -> str:
+        number = len(self.pts)
+        return f"gives {number} of the {listed} frames that it lists" if number < listed else ""
 
     def _end_note(self, promised: float, fps: float) -> str:
         number = len(self.pts)
@@ -252,6 +311,26 @@ def _aspect_note(stream: av.VideoStream) -> str:
     if not aspect or aspect == 1:
         return ""
     return f"has pixels that are shown {float(aspect):.3g} times as wide as high, used as stored"
+
+
+def _gap_note(steps: np.ndarray, base: float) -> str:
+    """Say where an otherwise steady video has gaps in time; empty where it has none.
+
+    Args:
+        steps: (N - 1,) between time stamps, all above 0.
+        base: seconds of a unit of them.
+    """
+    usual = float(np.median(steps))
+    is_gap = steps > int(1.5 * usual + 1)
+    places = np.flatnonzero(is_gap)
+    if not 0 < len(places) <= max(1, _MOST_GAPS * len(steps)) or _varies(steps[~is_gap]):
+        return ""
+    missing = int(np.round(steps[is_gap] / usual - 1).sum())
+    return (
+        f"has {len(places)} gap{'s' * (len(places) > 1)} in time (the first after "
+        f"{steps[: places[0]].sum() * base:.2f} s) where about {missing} frames "
+        "may be missing: damaged, or recorded so"
+    )
 
 
 def _varies(steps: np.ndarray) -> bool:

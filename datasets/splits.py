@@ -20,7 +20,8 @@ _RESTARTS = 8
 _TRIED = 256  # changes tried at a time
 _PATIENCE = 30  # times without finding a better one
 # Above any cost of shares: what must not be is avoided first.
-_FORBIDDEN = 1e9
+_FORBIDDEN = 1e12
+_LACKING = 1e7  # a class that val, test or a fold is without
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class _Task:
         """Return how bad ways to deal are, (W,) float64, for (W, S, K) clips in each list.
 
         The sum of squared deviations from the wanted number of each class and of all clips, each
-        relative to the number wanted.
+        relative to the number wanted. A class that a list lacks outweighs all of these, a class
+        that is not trained outweighs everything.
         """
         totals = self.counts.sum(0)
         present = totals > 0
@@ -52,10 +54,12 @@ class _Task:
         wanted_sizes = self.shares * totals.sum()
         overall = ((sizes - wanted_sizes) ** 2 / wanted_sizes).sum(1)
         if self.is_fold:
-            lacking = ((dealt == totals) & present).sum((1, 2))
+            untrained = ((dealt == totals) & present).sum((1, 2))
         else:
-            lacking = ((dealt[:, 0] == 0) & present).sum(1)
-        return each + overall + _FORBIDDEN * ((sizes == 0).sum(1) + lacking)
+            untrained = ((dealt[:, 0] == 0) & present).sum(1)
+        lacking = ((dealt == 0) & present).sum((1, 2))
+        forbidden = (sizes == 0).sum(1) + untrained
+        return each + overall + _LACKING * lacking + _FORBIDDEN * forbidden
 
 
 def deal_groups(
@@ -71,7 +75,8 @@ def deal_groups(
 
     Returns:
         (G,) int64, the list of each group. No list is empty. Every class is in the first list, or,
-        of folds, in more than one. None where that cannot be, or was not found.
+        of folds, in more than one. The other lists, or folds, have as many of the classes as was
+        found to be possible. None where that cannot be, or was not found.
     """
     if len(counts) < len(shares):
         return None
@@ -146,6 +151,7 @@ def split_clips(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    classes: Sequence[str] = (),
 ) -> list[str]:
     """Split clips into train, val and test by group, stratified.
 
@@ -155,6 +161,7 @@ def split_clips(
         val_fraction: wanted share of val.
         test_fraction: wanted share of test.
         seed: chooses among equally good splits.
+        classes: names of the classes, for messages; without them their numbers are said.
 
     Returns:
         N of "train", "val", "test": the same whatever the order of the clips.
@@ -163,11 +170,15 @@ def split_clips(
         InputError: it cannot be done; the message says why.
     """
     shares = (1 - val_fraction - test_fraction, val_fraction, test_fraction)
-    return _deal_clips(labels, groups, shares, SPLITS, seed)
+    return _deal_clips(labels, groups, shares, SPLITS, seed, classes)
 
 
 def cut_validation(
-    labels: Sequence[int], groups: Sequence[str], val_fraction: float, seed: int
+    labels: Sequence[int],
+    groups: Sequence[str],
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
 ) -> list[str]:
     """Split clips that are not for testing into train and val, by group, stratified.
 
@@ -176,15 +187,22 @@ def cut_validation(
         groups: group of each clip, N.
         val_fraction: wanted share of val among these clips.
         seed: chooses among equally good splits.
+        classes: names of the classes, for messages; without them their numbers are said.
 
     Raises:
         InputError: it cannot be done; the message says why.
     """
-    return _deal_clips(labels, groups, (1 - val_fraction, val_fraction), SPLITS[:2], seed)
+    shares = (1 - val_fraction, val_fraction)
+    return _deal_clips(labels, groups, shares, SPLITS[:2], seed, classes)
 
 
 def make_folds(
-    labels: Sequence[int], groups: Sequence[str], num_folds: int, val_fraction: float, seed: int
+    labels: Sequence[int],
+    groups: Sequence[str],
+    num_folds: int,
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
 ) -> list[list[str]]:
     """Split clips once for each fold: every clip is tested in one fold.
 
@@ -194,6 +212,7 @@ def make_folds(
         num_folds: at least 2; as many as groups leaves one group out at a time.
         val_fraction: wanted share of val among all clips, cut from what is not tested.
         seed: chooses among equally good splits.
+        classes: names of the classes, for messages; without them their numbers are said.
 
     Returns:
         For each fold N of "train", "val", "test".
@@ -211,8 +230,8 @@ def make_folds(
     fold_of = deal_groups(counts, [1 / num_folds] * num_folds, rng, is_fold=True)
     if fold_of is None:
         raise InputError(
-            f"no {num_folds} folds keep every class for training ({_scarcest(counts)}): choose "
-            "other --folds, or name finer groups"
+            f"no {num_folds} folds keep every class for training ({_scarcest(counts, classes)}): "
+            "choose other --folds, or name finer groups"
         )
     folds = []
     for fold in range(num_folds):
@@ -220,7 +239,7 @@ def make_folds(
         rest = np.flatnonzero(~tested).tolist()
         share = val_fraction * len(index) / len(rest)
         cut = cut_validation(
-            [labels[i] for i in rest], [groups[i] for i in rest], min(share, 0.5), seed
+            [labels[i] for i in rest], [groups[i] for i in rest], min(share, 0.5), seed, classes
         )
         split_of = dict(zip(rest, cut, strict=True))
         folds.append([split_of.get(i, "test") for i in range(len(index))])
@@ -233,6 +252,7 @@ def _deal_clips(
     shares: Sequence[float],
     splits: Sequence[str],
     seed: int,
+    classes: Sequence[str],
 ) -> list[str]:
     names, index, counts = _tabulate(labels, groups)
     if len(names) < len(splits):
@@ -244,7 +264,7 @@ def _deal_clips(
     if choice is None:
         raise InputError(
             f"no way to deal {len(names)} groups to {', '.join(splits)} leaves every class in "
-            f"train ({_scarcest(counts)}): add videos, or name finer groups"
+            f"train ({_scarcest(counts, classes)}): add videos, or name finer groups"
         )
     return [splits[choice[i]] for i in index]
 
@@ -259,11 +279,12 @@ def _tabulate(
     return [str(name) for name in names], index, counts
 
 
-def _scarcest(counts: np.ndarray) -> str:
+def _scarcest(counts: np.ndarray, classes: Sequence[str]) -> str:
     """Say which class is in the fewest groups."""
     spread = (counts > 0).sum(0)
     label = int(np.where(spread > 0, spread, len(counts) + 1).argmin())
-    return f"class {label} is in {spread[label]} of {len(counts)} groups"
+    name = repr(classes[label]) if classes else label
+    return f"class {name} is in {spread[label]} of {len(counts)} groups"
 
 
 # ---------------------------------------------------------------- groups

@@ -259,4 +259,4 @@ def save_info(path: Path, info: VideoInfo) -> None:
 
 def _versions() -> str:
     """Return what the decoding depends on."""
-    return f"1 {av.__version__} {av.library_versions['libavcodec']}"
+    return f"3 {av.__version__} {av.library_versions['libavcodec']}"

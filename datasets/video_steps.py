@@ -208,6 +208,25 @@ def _extract_job(root: Path, clips: Sequence[FoundClip], settings: JpegSettings)
 # ---------------------------------------------------------------- groups and lists
 
 
+@dataclass(frozen=True, slots=True)
+class DealSettings:
+    """How clips are dealt to lists.
+
+    Attributes:
+        val_fraction: wanted share of val.
+        test_fraction: wanted share of test, without folds.
+        folds: test every clip once in this many; None makes one split.
+        seed: chooses among equally good ways.
+        allow_overlap: the table's splits may share a group.
+    """
+
+    val_fraction: float
+    test_fraction: float
+    folds: int | None
+    seed: int
+    allow_overlap: bool
+
+
 def group_clips(found: Found) -> tuple[list[str], list[str]]:
     """Say which clips belong together: by their group, else by their video.
 
@@ -219,10 +238,7 @@ def group_clips(found: Found) -> tuple[list[str], list[str]]:
         alone and nobody named a group.
     """
     clips = found.clips
-    given = {clip.request.group for clip in clips}
-    files = {clip.request.key: clip.request.path for clip in clips}
-    names = dict(zip(files, name_videos(files), strict=True))
-    groups = [clip.request.group or _own_group(names[clip.request.key], given) for clip in clips]
+    groups = _groups_of([clip.request for clip in clips])
     holders: dict[str, dict[str, FoundClip]] = defaultdict(dict)
     for clip in clips:
         holders[clip.info.sha256].setdefault(clip.request.key, clip)
@@ -242,6 +258,14 @@ def group_clips(found: Found) -> tuple[list[str], list[str]]:
         for group, clip in zip(groups, clips, strict=True)
     ]
     return groups, shown
+
+
+def _groups_of(requests: Sequence[ClipRequest]) -> list[str]:
+    """Return the group of each clip by what was asked for: the one given, else its video."""
+    given = {request.group for request in requests}
+    files = {request.key: request.path for request in requests}
+    names = dict(zip(files, name_videos(files), strict=True))
+    return [request.group or _own_group(names[request.key], given) for request in requests]
 
 
 def _own_group(name: str, given: set[str]) -> str:
@@ -264,39 +288,62 @@ def _find_contradictions(found: Found) -> None:
 
 
 def deal_clips(
-    clips: Sequence[FoundClip],
-    groups: Sequence[str],
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    folds: int | None,
-    seed: int,
-    allow_overlap: bool,
+    requests: Sequence[ClipRequest],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    settings: DealSettings,
+    groups: Sequence[str] | None = None,
 ) -> list[list[str]]:
-    """Return for each fold the split of each clip; one fold unless `folds` says otherwise.
+    """Return for each fold the split of each clip; one fold unless the settings say otherwise.
 
     A split that the table gives is obeyed; where it has no val, this is cut from train.
 
+    Args:
+        requests: N clips.
+        labels: number of the class of each.
+        classes: names of the classes.
+        settings: what is wanted.
+        groups: of each clip; None takes what is known before a video is read, to find out in time
+            what cannot be: files of the same content may be of one group still.
+
     Raises:
-        InputError: it cannot be done, or the table's splits share a group.
+        InputError: it cannot be done, the table's splits share a group, a list would be empty, or
+            train without a class that another list has.
     """
-    labels = [clip.label for clip in clips]
-    if not any(clip.request.split for clip in clips):
-        if folds is not None:
-            return make_folds(labels, groups, folds, val_fraction, seed)
-        return [split_clips(labels, groups, val_fraction, test_fraction, seed)]
-    if folds is not None:
+    if groups is None:
+        groups = _groups_of(requests)
+    folds = _deal(requests, labels, classes, settings, groups)
+    for splits in folds:
+        _check_classes(labels, splits, classes)
+    return folds
+
+
+def _deal(
+    requests: Sequence[ClipRequest],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    settings: DealSettings,
+    groups: Sequence[str],
+) -> list[list[str]]:
+    val, seed = settings.val_fraction, settings.seed
+    if not any(request.split for request in requests):
+        if settings.folds is not None:
+            return make_folds(labels, groups, settings.folds, val, seed, classes)
+        return [split_clips(labels, groups, val, settings.test_fraction, seed, classes)]
+    if settings.folds is not None:
         raise InputError(
-            f"{clips[0].request.place} gives the split, --folds would choose another one: leave "
-            "out one of the two"
+            f"{requests[0].place} gives the split, --folds would choose another one: leave out one "
+            "of the two"
         )
-    splits = [clip.request.split for clip in clips]
-    if not allow_overlap:
-        _refuse_shared(clips, groups, splits)
+    splits = [request.split for request in requests]
+    if not settings.allow_overlap:
+        _refuse_shared(requests, groups, splits)
     if "val" not in splits:
         train = [i for i, split in enumerate(splits) if split == "train"]
+        if not train:
+            raise InputError("no clip is in train: put some there, or remove the column split")
         cut = cut_validation(
-            [labels[i] for i in train], [groups[i] for i in train], val_fraction, seed
+            [labels[i] for i in train], [groups[i] for i in train], val, seed, classes
         )
         for place, split in zip(train, cut, strict=True):
             splits[place] = split
@@ -304,31 +351,25 @@ def deal_clips(
 
 
 def _refuse_shared(
-    clips: Sequence[FoundClip], groups: Sequence[str], splits: Sequence[str]
+    requests: Sequence[ClipRequest], groups: Sequence[str], splits: Sequence[str]
 ) -> None:
-    seen: dict[str, tuple[str, FoundClip]] = {}
-    for clip, group, split in zip(clips, groups, splits, strict=True):
-        other_split, other = seen.setdefault(group, (split, clip))
+    seen: dict[str, tuple[str, ClipRequest]] = {}
+    for request, group, split in zip(requests, groups, splits, strict=True):
+        other_split, other = seen.setdefault(group, (split, request))
         if other_split != split:
             raise InputError(
-                f"{clip.request.place} is in {split}, {other.request.place} of the same group "
-                f"({group}) in {other_split}: put both in one, or give --allow_overlap"
+                f"{request.place} is in {split}, {other.place} of the same group ({group}) in "
+                f"{other_split}: put both in one, or give --allow_overlap"
             )
 
 
-def check_classes(
-    clips: Sequence[FoundClip], splits: Sequence[str], classes: Sequence[str]
-) -> None:
-    """Make sure that each list has clips, and train those of every class that is anywhere.
-
-    Raises:
-        InputError: it is not so.
-    """
+def _check_classes(labels: Sequence[int], splits: Sequence[str], classes: Sequence[str]) -> None:
+    """Make sure that each list has clips, and train those of every class that is anywhere."""
     for split in SPLITS:
         if split not in splits:
             raise InputError(f"no clip is in {split}: put some there, or remove the column split")
     used = [
-        {clip.label for clip, its in zip(clips, splits, strict=True) if its == split}
+        {label for label, its in zip(labels, splits, strict=True) if its == split}
         for split in SPLITS
     ]
     missing = sorted((used[1] | used[2]) - used[0])

@@ -1,14 +1,17 @@
 """From a folder of videos, or a table, to a data set that trains; whatever happens on the way."""
 
 import csv
+import fcntl
 import hashlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from datasets.records import load_records, read_header
 from datasets.sources import find_frames
 from datasets.splits import SPLITS
 from errors import InputError
+from tests.forking import launching
 from tests.making_videos import SIZE, cut, number_of, write_sound, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,6 +129,33 @@ def test_ways_to_keep_videos_and_to_change_ones_mind(source, tmp_path, mode):
     assert not list(root.rglob("*.partial"))
 
 
+def test_a_copy_of_the_same_size_and_other_content_is_replaced(source, tmp_path):
+    root = run(tmp_path, "--source", source, "--copy")
+    path, whole = root / "videos" / "fall" / "take 1.mp4", source / "fall" / "take 1.mp4"
+    path.write_bytes(bytes(path.stat().st_size))
+    run(tmp_path, "--source", source, "--copy")
+    assert path.read_bytes() == whole.read_bytes()
+    assert not path.samefile(whole)
+
+
+def test_lists_of_two_choices_never_lie_side_by_side(source, tmp_path, monkeypatch):
+    from datasets import video_output
+
+    root = run(tmp_path, "--source", source)
+    write, written = video_output.write_list, []
+
+    def fail_at_the_second(path, *more):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, *more)
+
+    monkeypatch.setattr(video_output, "write_list", fail_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "--source", source, "--seed", 5)
+    assert list(root.glob("*_videofolder.txt")) == written
+
+
 def test_a_table_with_parts_and_groups(tmp_path):
     rng = random.Random(0)
     rows = [("film", "class", "athlete", "start_seconds", "end_seconds")]
@@ -207,6 +238,47 @@ def test_a_group_on_both_sides_of_a_given_split_is_refused(source, tmp_path):
     assert "no clip of class '1' is in train" in complaint(tmp_path, "--table", table)
 
 
+def test_what_the_table_shows_is_said_before_a_video_is_read(source, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a video was read")
+
+    monkeypatch.setattr(process_dataset_videos, "read_videos", refuse)
+    names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.mp4"))
+    table, head = source / "t.csv", ("video", "label", "split", "group")
+
+    def refusal(splits, groups, *options, labels=(0, 1) * 6):
+        write_table(table, [head, *zip(names, labels, splits, groups, strict=True)])
+        return complaint(tmp_path, "--table", table, *options)
+
+    thirds, own = ["train"] * 4 + ["val"] * 4 + ["test"] * 4, [""] * 12
+    assert "of the same group (g) in train" in refusal(thirds, ["g"] * 12)
+    assert "belong to 6 groups, 99 folds need 99" in refusal(
+        own, [f"g{i % 6}" for i in range(12)], "--folds", 99
+    )
+    assert "no clip is in test" in refusal(["train"] * 8 + ["val"] * 4, own)
+    labels = [0] * 4 + [0, 1] * 4
+    assert "no clip of class '1' is in train" in refusal(thirds, own, labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
+def test_why_a_list_lacks_a_class_is_true(source, tmp_path, capsys):
+    names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.mp4"))
+    head = ("video", "label", "split")
+    thirds = ["train"] * 4 + ["val"] * 4 + ["test"] * 4
+    labels = ["a", "b", "a", "b", *["a"] * 4, "a", "b", "a", "b"]
+    table = write_table(source / "t.csv", [head, *zip(names, labels, thirds, strict=True)])
+    run(tmp_path, "--table", table)
+    said = capsys.readouterr()
+    assert "val has no clip of class b: so says the table's column split" in said.err + said.out
+    labels = ["b", "b", *["a"] * 10]
+    table = write_table(source / "t.csv", [head[:2], *zip(names, labels, strict=True)])
+    run(tmp_path, "--table", table)
+    said = capsys.readouterr()
+    assert (
+        "no clip of class b: its clips are of 2 groups, 3 lists share them" in said.err + said.out
+    )
+
+
 def test_the_same_file_twice_is_one_group(source, tmp_path, capsys):
     shutil.copy(source / "fall" / "take 1.mp4", source / "fall" / "again.mp4")
     root = run(tmp_path, "--source", source, "--strict")
@@ -247,7 +319,7 @@ def test_damaged_videos_are_left_out_by_name_or_stop(source, tmp_path, capsys):
 
 def test_parts_that_cannot_be_had_name_their_line(source, tmp_path, capsys):
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.mp4"))
-    spans = [(0, 0.2), (5, 6), (0.2, 0.1), (0.01, 0.02), (0.1, 99), (0.1, ""), ("", 0.5)]
+    spans = [(0, 0.2), (5, 6), (0.2, 0.1), (0.01, 0.02), (0.1, 2), (0.1, ""), ("", 0.5)]
     rows = [(name, i % 2, "", "") for i, name in enumerate(names)]
     rows += [(names[0], 0, *span) for span in spans] + [("none.mp4", 1, "", "")]
     head = ("video", "label", "start_seconds", "end_seconds")
@@ -258,7 +330,7 @@ def test_parts_that_cannot_be_had_name_their_line(source, tmp_path, capsys):
         (15, "goes from 5 to 6 s, the video lasts"),
         (16, "ends at 0.1 s, before it starts at 0.2 s"),
         (17, "is shorter than one frame"),
-        (18, "goes from 0.1 to 99 s"),
+        (18, "goes from 0.1 to 2 s"),
         (21, "names video 'none.mp4', which is not in"),
     ):
         assert any(f"t.csv:{line} " in x and part in x for x in said.splitlines())
@@ -267,10 +339,10 @@ def test_parts_that_cannot_be_had_name_their_line(source, tmp_path, capsys):
 
 
 def test_nothing_left_is_an_error(tmp_path):
-    for name in ("a/1.mp4", "b/2.mp4"):
-        (tmp_path / "in" / name).parent.mkdir(parents=True)
+    for name in ("a/1.mp4", "b/2.mp4", "b/3.mp4", "b/4.mp4"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text("no video")
-    assert "none of 2 clips can be used" in complaint(tmp_path, "--source", tmp_path / "in")
+    assert "none of 4 clips can be used" in complaint(tmp_path, "--source", tmp_path / "in")
 
 
 def test_places_that_cannot_be_meant(source, tmp_path):
@@ -335,30 +407,75 @@ def test_options_that_cannot_be_meant(options, part, capsys):
     assert part in said
 
 
-def test_kill_at_any_moment_and_run_again(source, tmp_path):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("printed")
+    with launching("process_dataset_videos", folder) as launcher:
+        yield launcher
+
+
+def wait_for_workers(root):
+    """Wait until the processes of a killed run have ended: they hold its lock."""
+    with suppress(FileNotFoundError):
+        handle = os.open(root, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        os.close(handle)
+
+
+@pytest.mark.parametrize("mode", ["frames", "videos"])
+def test_kill_at_any_moment_and_run_again(source, tmp_path, program, mode):
+    """GSP_KILLS says how often; from 20 on, half of them must hit the middle of the work."""
     for number in range(3):
         write_video(source / "fall" / f"long {number}.mp4", 150, size=(320, 240), first=number)
-    options = ["--source", source, "--extract_frames", "--short_side", "64", "--folds", "3"]
-    expected = content(run(tmp_path, *options, dataset="whole"))
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import process_dataset_videos as p; print('go', flush=True); p.main(sys.argv[1:])"
-    )
-    fixed = ["--dataset", "killed", "--dataset_path", tmp_path / "out", "--no_check"]
-    command = [sys.executable, "-c", code, *options, *fixed, "--workers", "2"]
-    rng = random.Random(0)
-    kills = 0
-    for _ in range(int(os.environ.get("KILLS", "3"))):
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, 1.2))
-        process.kill()
-        process.stdout.close()
-        kills += process.wait() != 0
-        if rng.random() < 0.3:
-            shutil.rmtree(tmp_path / "out" / "killed", ignore_errors=True)
-    assert kills
-    assert content(run(tmp_path, *options, dataset="killed", workers="2")) == expected
+    options = ["--source", source, "--folds", 3, "--dataset_path", tmp_path / "out", "--no_check"]
+    options += ["--workers", 2]
+    options += ["--extract_frames", "--short_side", 64] if mode == "frames" else ["--copy"]
+    whole, root = tmp_path / "out" / "whole", tmp_path / "out" / "killed"
+    begin = time.monotonic()
+    assert program.run("--dataset", "whole", *options).poll() == 0
+    seconds = time.monotonic() - begin
+    expected = content(whole)
+    kills = int(os.environ.get("GSP_KILLS", "4"))
+    rng, moments, halves = random.Random(0), Counter(), 0
+    for _ in range(kills):
+        process = program.start("--dataset", "killed", *options)
+        time.sleep(rng.uniform(0, seconds))
+        process.send_signal(signal.SIGKILL, whole_group=rng.random() < 0.5)
+        code = process.wait()
+        wait_for_workers(root)
+        there = content(root)
+        moments["after" if code == 0 else "middle" if there else "before"] += 1
+        halves += any(".partial" in name for name in there)
+        assert {
+            name: digest for name, digest in there.items() if ".partial" not in name
+        }.items() <= (expected.items())
+        if code == 0 or rng.random() < 0.5:
+            again = program.run("--dataset", "killed", *options)
+            assert again.poll() == 0, again.stderr
+            assert content(root) == expected
+            shutil.rmtree(root)
+    assert program.run("--dataset", "killed", *options).poll() == 0
+    assert content(root) == expected
+    print(f"{kills} kills: {dict(moments)}, {halves} with files half-written")  # noqa: T201
+    assert moments["middle"] >= (kills // 2 if kills >= 20 else 1)
+
+
+def test_ctrl_c_ends_every_process_without_a_word(source, tmp_path, program):
+    for number in range(3):
+        write_video(source / "fall" / f"long {number}.mp4", 300, size=(320, 240), first=number)
+    options = ["--source", source, "--dataset_path", tmp_path / "out", "--no_check"]
+    options += ["--extract_frames", "--workers", 2]
+    for attempt in range(8):  # a busy machine may stop us until there is nothing left to stop
+        root = tmp_path / "out" / f"x{attempt}"
+        process = program.start("--dataset", root.name, *options)
+        while not (root / "frames").exists() and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT, whole_group=True)  # as a terminal does
+        if process.wait() != 0:
+            break
+    assert (process.wait(), process.stderr) == (130, "")
+    wait_for_workers(root)
+    assert not list(root.glob("*_videofolder.txt"))
 
 
 def test_a_second_run_waits_for_none(source, tmp_path, monkeypatch):

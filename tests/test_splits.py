@@ -108,6 +108,37 @@ def test_a_class_of_one_group_stays_in_train():
         make_folds(labels, groups, 3, 0.2, 0)
 
 
+def test_every_list_has_every_class_wherever_groups_allow_it():
+    labels = [0] * 12 + [1] * 12
+    sizes = [9, 2, 1, 9, 2, 1]  # the best shares alone would leave val with one class
+    groups = [f"g{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    for seed in range(5):
+        splits = split_clips(labels, groups, 0.15, 0.2, seed)
+        assert len(set(zip(labels, splits, strict=True))) == 6
+    rng = np.random.default_rng(0)
+    for num_groups in (6, 9, 20, 40):  # all ways, and a search
+        counts = rng.integers(1, 9, (num_groups, 4)) * (rng.random((num_groups, 4)) < 0.15)
+        for label in range(4):
+            counts[label % num_groups, label] += 1
+            counts[(label + 1) % num_groups, label] += 1
+            counts[(label + 2) % num_groups, label] += 30
+        counts[counts.sum(1) == 0, 0] = 1
+        choice = deal_groups(counts, (0.65, 0.15, 0.2), rng)
+        possible = num_groups > 9 or any(
+            all((counts[np.array(way) == i].sum(0) > 0).all() for i in range(3))
+            for way in product(range(3), repeat=num_groups)
+        )
+        lists = np.stack([counts[choice == i].sum(0) for i in range(3)])
+        assert (lists > 0).all() == possible
+
+
+def test_messages_name_classes_by_their_names():
+    with pytest.raises(InputError, match=r"\(class 'fall' is in 1 of 3 groups\)"):
+        split_clips([0, 0, 0, 1, 2], list("abccb"), 0.2, 0.2, 0, ["landed", "fall", "x"])
+    with pytest.raises(InputError, match=r"class 'x' is in 1 of 3 groups"):
+        make_folds([0, 0, 0, 1, 1, 2], list("abcabc"), 3, 0.2, 0, ["landed", "fall", "x"])
+
+
 def test_every_group_is_tested_in_one_fold():
     labels, groups = drawn(80, 9, 2)
     folds = make_folds(labels, groups, 9, 0.2, 0)  # leaves one group out at a time
@@ -119,6 +150,14 @@ def test_every_group_is_tested_in_one_fold():
         assert set(fold) == set(SPLITS)
         assert len(set(zip(groups, fold, strict=True))) == 9
         assert {x for x, s in zip(labels, fold, strict=True) if s == "train"} == {0, 1}
+
+
+def test_the_validation_share_of_folds_is_one_of_all_clips():
+    labels, groups = drawn(400, 400, 2)
+    for fold in make_folds(labels, groups, 4, 0.2, 0):
+        counts = Counter(fold)
+        assert abs(counts["val"] - 80) <= 2
+        assert abs(counts["test"] - 100) <= 2
 
 
 def test_too_few_groups_are_refused():

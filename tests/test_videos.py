@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from datasets import video_files
+from datasets import probing, video_files
 from datasets.probing import VideoLimits, _Tally, probe_video
 from datasets.video_files import frames_from, orientation_of, upright_rgb
 from datasets.video_plan import find_part, find_start, load_info, save_info
@@ -295,6 +295,64 @@ def test_a_gap_near_the_end_of_a_whole_video_costs_no_frame(tmp_path):
     info = probe_video(path)
     assert (info.num_frames, info.ends_early, info.notes) == (30, False, ())
     assert np.allclose(info.times() * 1000, times, atol=1)
+
+
+def test_a_gap_in_the_middle_of_a_steady_video_is_said(tmp_path):
+    times = [40 * i + 120 * (i >= 15) for i in range(40)]
+    info = probe_video(write_video(tmp_path / "a.mkv", 40, pts=times))
+    assert (info.num_frames, info.ends_early) == (40, False)
+    (note,) = info.notes
+    assert "has 1 gap in time (the first after 0.56 s) where about 3 frames may be missing" in note
+    uneven = np.cumsum(np.random.default_rng(0).integers(20, 90, 40)).tolist()
+    assert probe_video(write_video(tmp_path / "b.mkv", 40, pts=uneven)).notes == ()
+
+
+def test_a_gap_near_the_end_counts_only_if_something_is_missing(tmp_path):
+    times = [40 * i + 120 * (i >= 35) for i in range(40)]
+    info = probe_video(write_video(tmp_path / "a.mkv", 40, pts=times))  # lasts what it promises
+    assert (info.num_frames, info.ends_early) == (40, False)
+    info = probe_video(write_video(tmp_path / "a.ts", 40, pts=times))  # promises nothing
+    assert (info.num_frames, info.ends_early) == (35, True)
+
+
+def test_check_sums_of_frames_are_checked(tmp_path):
+    path = write_video(tmp_path / "a.mkv", 20, codec="ffv1", options={"level": "3"})
+    assert probe_video(path).notes == ()
+    with av.open(str(path)) as file:
+        place = next(packet.pos for i, packet in enumerate(file.demux(video=0)) if i == 8)
+    data = bytearray(path.read_bytes())
+    data[place + 60] ^= 0xFF
+    path.write_bytes(data)
+    info = probe_video(path)
+    assert (info.num_frames, info.ends_early) == (8, True)
+    assert "has a damaged frame after 8 frames, which are used" in info.notes[0]
+
+
+def test_a_decoder_that_notices_damage_ends_the_video(tmp_path):
+    path = write_video(tmp_path / "a.ts", 40, size=(320, 240), gop=40)
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 2, len(data) // 2 + 2000):
+        if place % 188 >= 60:  # what the packets hold, not their heads
+            data[place] ^= 0x5A
+    path.write_bytes(data)
+    info = probe_video(path)
+    assert 0 < info.num_frames < 40
+    assert "is damaged" in info.notes[0]
+
+
+def test_lost_frames_and_complaints_are_said(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 20)
+    lossy = lambda video: (f for i, f in enumerate(video_files.decode_frames(video)) if i != 8)  # noqa: E731
+    monkeypatch.setattr(probing, "decode_frames", lossy)
+    lost, gap = probe_video(path).notes
+    assert lost == "gives 19 of the 20 frames that it lists"
+    assert "has 1 gap in time (the first after 0.28 s)" in gap
+    tally = _Tally(path)
+    tally.pts = [0] * 19
+    tally.hear([(16, "h264", "error while  decoding MB")])
+    tally.hear([])
+    tally.hear([(16, "h264", "other")])
+    assert tally._report_note().startswith("made its decoder complain 2 times (h264: error while d")
 
 
 def test_frames_that_the_decoder_mends_are_not_used(tmp_path):
