@@ -12,10 +12,10 @@ import numpy as np
 from console import StepLine, say
 from datasets.catalogue import find_row
 from datasets.check.findings import KINDS, Finding
+from datasets.check.manifest import NAME as MANIFEST
+from datasets.check.manifest import verify_manifest, write_manifest
 from datasets.check.pool import Workers
 from datasets.check.survey import Survey, in_order, survey
-from datasets.manifest import NAME as MANIFEST
-from datasets.manifest import verify_manifest, write_manifest
 from errors import InputError
 from files import partial_of, write_json, write_text
 from html_report import MANY_CLASSES, Report, detection_by_split, write_report

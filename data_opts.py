@@ -120,7 +120,6 @@ def parse_videos_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--columns",
         nargs="+",
-        default=[],
         metavar="OURS=THEIRS",
         help="how the table calls its columns, as in label=fall group=athlete",
     )

@@ -1,24 +1,23 @@
 """The work of preprocess_pose.py: clips through an estimator, and what came of it."""
 
 import argparse
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from console import StepLine, say
-from datasets.ahead import Ahead
 from datasets.frames import ImageFrames
 from datasets.pose_files import write_frame_poses
-from datasets.pose_jobs import DecodedPart, PoseJob, decode_jobs
 from datasets.poses import save_poses
+from datasets.prepare.ahead import Ahead
+from datasets.prepare.pose_jobs import DecodedPart, PoseJob, decode_jobs
 from errors import InputError
+from files import alone_in
 from machine import StopRequest, choose_device
 from models.estimators import Estimator
 from ops.people import Detections
@@ -225,31 +224,8 @@ def claimed(root: Path, ranks: Ranks) -> Iterator[None]:
     Raises:
         InputError: another call is at work there.
     """
-    lock = _locker()
-    if lock is None or not ranks.is_first or not root.is_dir():
+    if not ranks.is_first or not root.is_dir():
         yield
         return
-    (root / "poses").mkdir(exist_ok=True)
-    handle = os.open(root / "poses", os.O_RDONLY)
-    try:
-        try:
-            lock(handle)
-        except BlockingIOError:
-            raise InputError(
-                f"{root / 'poses'} is being written by another preprocess_pose.py: wait for it, or "
-                "stop it"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+    with alone_in(root / "poses"):
         yield
-    finally:
-        os.close(handle)
-
-
-def _locker() -> Callable[[int], Any] | None:
-    """Return what locks an open folder until it is closed; None where the system cannot."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    return lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,7 +19,7 @@ from datasets.catalogue import find_row
 from datasets.clip_table import load_table
 from datasets.frames import ImageFrames
 from datasets.pose_files import write_frame_poses
-from datasets.pose_jobs import PosePlan, PoseWishes, plan_poses
+from datasets.prepare.pose_jobs import PosePlan, PoseWishes, plan_poses
 from datasets.records import ClipRecord, load_records
 from errors import InputError, run_script
 from extraction import Tally, Worker, claimed, device_of, named, say_damaged

@@ -15,9 +15,9 @@ from pathlib import Path
 import data_opts
 from checkup import check_prepared
 from console import StepLine, say, warn
-from datasets import frfs, frfs_output
-from datasets.frfs import Download, Tables
-from datasets.frfs_output import SPLITS, ListChoices, list_path
+from datasets.prepare import frfs, frfs_output
+from datasets.prepare.frfs import Download, Tables
+from datasets.prepare.frfs_output import SPLITS, ListChoices, list_path
 from errors import InputError, run_script
 from files import printable
 

@@ -19,14 +19,20 @@ from pathlib import Path, PurePosixPath
 import data_opts
 from checkup import check_prepared
 from console import StepLine, say, warn
-from datasets import video_output as output
-from datasets import video_steps as steps
 from datasets.clip_table import ClipRow
-from datasets.extract import JpegSettings
-from datasets.probing import VideoLimits
-from datasets.splits import SPLITS
-from datasets.video_plan import number_labels
-from datasets.video_table import COLUMNS, ClipRequest, Listing, read_class_folders, read_table
+from datasets.prepare import video_output as output
+from datasets.prepare import video_steps as steps
+from datasets.prepare.extract import JpegSettings
+from datasets.prepare.probing import VideoLimits
+from datasets.prepare.splits import SPLITS
+from datasets.prepare.video_plan import number_labels
+from datasets.prepare.video_table import (
+    COLUMNS,
+    ClipRequest,
+    Listing,
+    read_class_folders,
+    read_table,
+)
 from errors import InputError, run_script
 from files import printable
 
@@ -78,7 +84,7 @@ def read_listing(args: argparse.Namespace, root: Path) -> Listing:
     if args.table is None:
         listing = read_class_folders(args.source, root)
     else:
-        listing = read_table(args.table, args.source, _renamed(args.columns), root)
+        listing = read_table(args.table, args.source, _renamed(args.columns or ()), root)
     for note in listing.notes:
         say(printable(f"note: {note}"))
     if not listing.requests:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from datasets.ahead import Ahead
+from datasets.prepare.ahead import Ahead
 
 
 def slow(count: int, seconds: float):

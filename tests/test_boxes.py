@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.boxes import encode_boxes, load_boxes, parse_boxes
+from datasets.prepare.boxes import encode_boxes, load_boxes, parse_boxes
 from errors import InputError
 
 SIZE = (640, 360)

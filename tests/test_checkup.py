@@ -161,7 +161,7 @@ def test_the_program_says_what_it_needs(tmp_path):
 def test_a_worker_that_imports_the_program_loads_no_torch():
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import tools.check_dataset; "
-        "import datasets.check.clip, datasets.manifest; print('torch' in sys.modules)"
+        "import datasets.check.clip, datasets.check.manifest; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("False\n", "")

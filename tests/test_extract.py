@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.extract import STAMP, ExtractJob, JpegSettings, Part, extract_frames, hash_frames
 from datasets.frames import ImageFrames
-from datasets.jobs import run_jobs
-from datasets.probing import hash_file, probe_video
+from datasets.prepare.extract import (
+    STAMP,
+    ExtractJob,
+    JpegSettings,
+    Part,
+    extract_frames,
+    hash_frames,
+)
+from datasets.prepare.jobs import run_jobs
+from datasets.prepare.probing import hash_file, probe_video
 from errors import InputError
 from tests.making_videos import SIZE, number_of, write_video
 
@@ -154,7 +161,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from datasets.jobs import run_jobs\n"
+        "from datasets.prepare.jobs import run_jobs\n"
         "def work(job):\n"
         "    Path(sys.argv[1], f'{os.getpid()}.pid').touch()\n"
         "    time.sleep(60)\n"

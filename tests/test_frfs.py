@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import process_dataset_FRFS
-from datasets import frfs, frfs_output
 from datasets.clip_table import load_table
+from datasets.prepare import frfs, frfs_output
 from datasets.records import PUBLISHED, load_records, read_header
 from errors import InputError
 from tests.frfs_download import state_of, write_clip, write_download, write_table

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.label_tables import (
+from datasets.prepare.label_tables import (
     LabelledClip,
     read_label_table,
     refuse_shared_keys,

@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 
-from datasets.check.pool import Workers
-from datasets.manifest import (
+from datasets.check.manifest import (
     COLUMNS,
     NAME,
     read_manifest,
@@ -13,6 +12,7 @@ from datasets.manifest import (
     verify_manifest,
     write_manifest,
 )
+from datasets.check.pool import Workers
 from errors import InputError
 from tests.scenes import NUM_FRAMES, write_scenes
 
@@ -168,7 +168,7 @@ def test_a_manifest_that_is_not_there_is_an_error(root):
 
 
 def test_a_file_that_vanishes_leaves_the_old_manifest(root, monkeypatch):
-    from datasets import manifest
+    from datasets.check import manifest
 
     write_manifest(root)
     before = (root / NAME).read_bytes()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import pickles
+from datasets.importers import pickles
 from datasets.importers.pyskl import open_annotations
 from errors import InputError
 
@@ -297,7 +297,7 @@ def test_the_unpickler_itself_refuses_without_a_process(tmp_path):
 def test_the_reader_imports_nothing_of_ours():
     code = "import sys, runpy; runpy.run_path(sys.argv[1]); print(sorted(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(ROOT / "datasets" / "pickles.py")],
+        [sys.executable, "-I", "-c", code, str(ROOT / "datasets" / "importers" / "pickles.py")],
         capture_output=True,
         text=True,
         check=True,

@@ -12,7 +12,7 @@ import pose_opts
 import preprocess_pose
 from datasets.clip_table import ClipRow, write_table
 from datasets.pose_files import read_notes
-from datasets.pose_jobs import DecodedPart, PoseJob
+from datasets.prepare.pose_jobs import DecodedPart, PoseJob
 from errors import InputError
 from extraction import Tally, Worker
 from ops.people import Detections
@@ -301,7 +301,7 @@ def test_a_second_call_is_refused(root, run):
     assert args.main_athlete == "auto"
     with (
         preprocess_pose.claimed(root, preprocess_pose.Ranks()),
-        pytest.raises(InputError, match="is being written by another preprocess_pose.py"),
+        pytest.raises(InputError, match="is being written by another program"),
     ):
         run()
     assert run() == 2

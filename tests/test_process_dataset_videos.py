@@ -19,9 +19,9 @@ import pytest
 
 import process_dataset_videos
 from datasets.clip_table import load_table
+from datasets.prepare.splits import SPLITS
 from datasets.records import load_records, read_header
 from datasets.sources import find_frames
-from datasets.splits import SPLITS
 from errors import InputError
 from tests.forking import launching
 from tests.making_videos import SIZE, cut, number_of, write_sound, write_video
@@ -139,7 +139,7 @@ def test_a_copy_of_the_same_size_and_other_content_is_replaced(source, tmp_path)
 
 
 def test_lists_of_two_choices_never_lie_side_by_side(source, tmp_path, monkeypatch):
-    from datasets import video_output
+    from datasets.prepare import video_output
 
     root = run(tmp_path, "--source", source)
     write, written = video_output.write_list, []
@@ -478,20 +478,21 @@ def test_ctrl_c_ends_every_process_without_a_word(source, tmp_path, program):
     assert not list(root.glob("*_videofolder.txt"))
 
 
-def test_a_second_run_waits_for_none(source, tmp_path, monkeypatch):
-    from datasets import video_output
+def test_a_second_run_waits_for_none(source, tmp_path):
+    from datasets.prepare import video_output
 
-    monkeypatch.setattr(video_output, "_WAIT_SECONDS", 0.2)
     root = tmp_path / "out" / "jumps"
     with video_output.alone_in(root):
-        assert "another run of" in complaint(tmp_path, "--source", source)
+        assert "is being written by another" in complaint(tmp_path, "--source", source)
     run(tmp_path, "--source", source)
 
 
 def test_known_videos_are_not_decoded_again(source, tmp_path, monkeypatch):
     root = run(tmp_path, "--source", source)
     before = content(root)
-    monkeypatch.setattr("datasets.video_steps.probe_video", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(
+        "datasets.prepare.video_steps.probe_video", lambda *_: pytest.fail("decoded")
+    )
     run(tmp_path, "--source", source)
     assert content(root) == before
     assert lists(run(tmp_path, "--source", source, "--seed", 5))

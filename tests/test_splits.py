@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from datasets.splits import (
+from datasets.prepare.splits import (
     SPLITS,
     cut_validation,
     deal_groups,

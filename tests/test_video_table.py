@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from datasets.prepare.video_plan import name_clips, number_labels
+from datasets.prepare.video_table import ClipRequest, natural_key, read_class_folders, read_table
 from datasets.records import ClipRecord, load_records, write_list
-from datasets.video_plan import name_clips, number_labels
-from datasets.video_table import ClipRequest, natural_key, read_class_folders, read_table
 from errors import InputError
 
 
@@ -188,6 +188,7 @@ def test_a_video_that_is_not_there_is_a_problem_of_its_line(tmp_path):
         ),
     )
 )
+@example(content=b",")
 def test_fuzzed_tables_are_read_or_refused_in_one_line(tmp_path, content):
     touch(tmp_path, "a.mp4", "sub/b.mp4")
     if isinstance(content, list):

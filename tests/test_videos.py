@@ -11,10 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from datasets import probing, video_files
-from datasets.probing import VideoLimits, _Tally, probe_video
+from datasets import video_files
+from datasets.prepare import probing
+from datasets.prepare.probing import VideoLimits, _Tally, probe_video
+from datasets.prepare.video_plan import find_part, find_start, load_info, save_info
 from datasets.video_files import frames_from, orientation_of, upright_rgb
-from datasets.video_plan import find_part, find_start, load_info, save_info
 from datasets.videos import VideoFrames
 from errors import InputError
 from tests.making_videos import SIZE, cut, number_of, picture, write_sound, write_video

@@ -82,9 +82,9 @@ _ROWS = (
     Kind("boxes_unusable", "error", "the boxes of a clip are unusable", "remove boxes/<clip>.npy"),
     # Splits
     Kind("published", "warning", "val and test are the same clips", "report no result as honest"),
-    Kind("one_class", "warning", "a split has only one class", "split stratified by class"),
-    Kind("class_not_trained", "error", "the train list lacks a class", "split stratified by class"),
-    Kind("class_not_tested", "warning", "val or test lacks a class", "split stratified by class"),
+    Kind("one_class", "warning", "a split has only one class", "put clips of it there"),
+    Kind("class_not_trained", "error", "the train list lacks a class", "put clips of it there"),
+    Kind("class_not_tested", "warning", "val or test lacks a class", "put clips of it there"),
     Kind("shared_clip", "error", "a clip is in two splits", "remove one of the two lines"),
     Kind("shared_content", "error", "two splits hold the same content", _SEPARATE),
     Kind("shared_frames", "error", "clips of two splits share frames", _SEPARATE),

@@ -26,7 +26,7 @@ from datasets.importers.npy import people_of_array
 from datasets.importers.people import MOST_PEOPLE, People, Span, regular_file
 from errors import InputError
 
-_READER = Path(__file__).resolve().parent.parent / "pickles.py"
+_READER = Path(__file__).resolve().with_name("pickles.py")
 _MOST_BYTES = 16 * 2**30
 # Seconds of one core for the smallest file, and bytes for each further second.
 _SECONDS, _BYTES_PER_SECOND = 3, 20 * 2**20

@@ -6,8 +6,8 @@ from pathlib import Path
 from datasets.clip_table import ClipRow, load_table, write_table
 from datasets.importers.importing import Damaged
 from datasets.importers.pyskl import Annotations
+from datasets.prepare.splits import SPLITS, cut_validation
 from datasets.records import PUBLISHED, ClipRecord, write_list
-from datasets.splits import SPLITS, cut_validation
 from errors import InputError
 
 # Bytes of a name that leave room for what is put around it, of the 255 that file systems take.

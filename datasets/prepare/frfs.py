@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.boxes import ClipBoxes, load_boxes, parse_boxes
-from datasets.frame_folders import CheckedFrames, check_frames, compare_frames
-from datasets.label_tables import LabelledClip, read_label_table, refuse_shared_keys
+from datasets.prepare.boxes import ClipBoxes, load_boxes, parse_boxes
+from datasets.prepare.frame_folders import CheckedFrames, check_frames, compare_frames
+from datasets.prepare.label_tables import LabelledClip, read_label_table, refuse_shared_keys
 from errors import InputError
 from files import LinkMode
 

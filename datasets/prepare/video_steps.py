@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from datasets.extract import ExtractJob, JpegSettings, Part, extract_frames, is_written
-from datasets.jobs import Done, run_jobs
-from datasets.probing import VideoInfo, VideoLimits, hash_file, probe_video
-from datasets.splits import SPLITS, cut_validation, join_groups, make_folds, split_clips
-from datasets.video_output import PROBES, FoundClip
-from datasets.video_plan import find_part, find_start, load_info, name_clips, save_info
-from datasets.video_table import ClipRequest
+from datasets.prepare.extract import ExtractJob, JpegSettings, Part, extract_frames, is_written
+from datasets.prepare.jobs import Done, run_jobs
+from datasets.prepare.probing import VideoInfo, VideoLimits, hash_file, probe_video
+from datasets.prepare.splits import SPLITS, cut_validation, join_groups, make_folds, split_clips
+from datasets.prepare.video_output import PROBES, FoundClip
+from datasets.prepare.video_plan import find_part, find_start, load_info, name_clips, save_info
+from datasets.prepare.video_table import ClipRequest
 from errors import InputError
 
 Progress = Callable[[int, int], None]

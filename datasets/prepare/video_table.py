@@ -205,9 +205,7 @@ def read_table(
 def _read_rows(path: Path, renamed: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
     """Return (line, cells by our names) of each row that is not blank."""
     text = _read_text(path)
-    head = next((line for line in text.splitlines() if line.strip()), None)
-    if head is None:
-        raise InputError(f"{path} is empty: its first line should be {','.join(_REQUIRED)}")
+    head = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -217,6 +215,8 @@ def _read_rows(path: Path, renamed: Mapping[str, str]) -> list[tuple[int, dict[s
             f"{path}:{reader.line_num} is no line of a table ({error}): mend it"
         ) from None
     lines = [(line, cells) for line, cells in lines if any(cell.strip() for cell in cells)]
+    if not lines:
+        raise InputError(f"{path} is empty: its first line should be {','.join(_REQUIRED)}")
     header = [name.strip() for name in lines[0][1]]
     columns = _find_columns(f"{path}:{lines[0][0]}", header, renamed)
     for line, cells in lines[1:]:

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.boxes import encode_boxes
 from datasets.clip_table import NAME as TABLE_NAME
 from datasets.clip_table import ClipRow, write_table
-from datasets.frame_folders import effective_mode, link_frames
-from datasets.frfs import Checked, Download, Tables
-from datasets.label_tables import LabelledClip, refuse_unlearnt_classes, split_validation
 from datasets.leakage import find_overlaps
+from datasets.prepare.boxes import encode_boxes
+from datasets.prepare.frame_folders import effective_mode, link_frames
+from datasets.prepare.frfs import Checked, Download, Tables
+from datasets.prepare.label_tables import LabelledClip, refuse_unlearnt_classes, split_validation
 from datasets.records import PUBLISHED, ClipRecord, format_list, read_header, write_list
 from errors import InputError
 from files import LinkMode, alone_in, holds, partial_of, remove_partials, replacing

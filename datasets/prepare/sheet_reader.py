@@ -1,6 +1,6 @@
 """Read the first two columns of a spreadsheet, as a program of its own.
 
-python -P datasets/sheet_reader.py TABLE
+python -P datasets/prepare/sheet_reader.py TABLE
 
 The reader of the spreadsheet library allocates what a damaged or hostile file asks for, and aborts
 the process when it cannot. So `label_tables.py` runs it here, with limits, and loses nothing.

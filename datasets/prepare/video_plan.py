@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import av
 import numpy as np
 
-from datasets.probing import VideoInfo
-from datasets.video_table import ClipRequest, natural_key
+from datasets.prepare.probing import VideoInfo
+from datasets.prepare.video_table import ClipRequest, natural_key
 from datasets.videos import VideoFrames
 from errors import InputError
 from files import replacing

@@ -6,7 +6,6 @@ appears whole, and the lists come last.
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,24 +13,18 @@ from pathlib import Path
 
 from datasets.clip_table import NAME as TABLE_NAME
 from datasets.clip_table import ClipRow, write_table
-from datasets.extract import JpegSettings, hash_frames
-from datasets.probing import VideoInfo, hash_file
+from datasets.prepare.extract import JpegSettings, hash_frames
+from datasets.prepare.probing import VideoInfo, hash_file
+from datasets.prepare.splits import SPLITS
+from datasets.prepare.video_table import ClipRequest
 from datasets.records import ClipRecord, read_header, write_list
-from datasets.splits import SPLITS
-from datasets.video_table import ClipRequest
 from errors import InputError
 from files import LinkMode, link_file, partial_of, remove_partials
-
-try:
-    import fcntl
-except ImportError:  # there are no such locks on Windows
-    fcntl = None  # type: ignore[assignment]
+from files import alone_in as locked
 
 SCRIPT = "process_dataset_videos.py"
 PROBES = ".probes"
 _FOLDERS = ("frames", "videos", "folds", PROBES)
-# Processes of a killed run notice within a fraction of a second.
-_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +70,12 @@ def alone_in(root: Path) -> Iterator[None]:
                 f"{path} was not written by {SCRIPT}, which would replace it: move it away, or "
                 "choose another --dataset"
             )
-    root.mkdir(parents=True, exist_ok=True)
-    lock = os.open(root, os.O_RDONLY) if fcntl else None
-    try:
-        if lock is not None:
-            _wait_for(lock, root)
+    with locked(root):
         for folder in _FOLDERS:
             remove_partials(root / folder)
         for path in (*(list_path(root, split) for split in SPLITS), root / TABLE_NAME):
             partial_of(path).unlink(missing_ok=True)
         yield
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _wait_for(lock: int, root: Path) -> None:
-    """Lock the folder; processes that are forked later hold the lock too, as long as they live."""
-    end = time.monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise InputError(
-                    f"another run of {SCRIPT} is at work in {root}: wait until it has ended"
-                ) from None
-            time.sleep(0.05)
-        except OSError:  # a file system without locks
-            return
 
 
 # ---------------------------------------------------------------- videos

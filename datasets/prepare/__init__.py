@@ -1,0 +1,1 @@
+"""Raw data to clip lists, frames and keypoint files; nothing here is needed to train."""
