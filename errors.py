@@ -29,6 +29,12 @@ def one_line(error: InputError) -> str:
     return last.removeprefix(_WORKER_PREFIX)
 
 
+def printable(text: object) -> str:
+    """Return text as a terminal can show it: names of files may hold anything but / and NUL."""
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return "".join(escaped)
+
+
 def run_script(main: Callable[[], object]) -> None:
     """Run a script and end it as users and job systems expect.
 
@@ -55,5 +61,5 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def _end(line: str) -> None:
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(f"error: {printable(line)}\n")
     sys.exit(2)

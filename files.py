@@ -174,12 +174,6 @@ def _wait_for(lock: int, folder: Path, seconds: float) -> None:
             return
 
 
-def printable(text: object) -> str:
-    """Return text as a terminal can show it: names of files may hold anything but / and NUL."""
-    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return "".join(escaped)
-
-
 def remove_partials(folder: Path) -> int:
     """Remove what killed programs left anywhere below `folder`; return how many there were."""
     found = sorted(folder.rglob(".*.partial")) if folder.is_dir() else []

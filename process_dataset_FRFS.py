@@ -18,8 +18,7 @@ from console import StepLine, say, warn
 from datasets.prepare import frfs, frfs_output
 from datasets.prepare.frfs import Download, Tables
 from datasets.prepare.frfs_output import SPLITS, ListChoices, list_path
-from errors import InputError, run_script
-from files import printable
+from errors import InputError, printable, run_script
 
 NEEDED = """FR-FS is not part of this program, which needs the unpacked download:
     {root}/Images/<key>/0.jpg 1.jpg ...     a folder of frames for each clip

@@ -33,8 +33,7 @@ from datasets.prepare.video_table import (
     read_class_folders,
     read_table,
 )
-from errors import InputError, run_script
-from files import printable
+from errors import InputError, printable, run_script
 
 _MOST_GAPS_SAID = 10  # classes that a list lacks, each on a line
 

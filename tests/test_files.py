@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from errors import InputError
+from errors import InputError, printable
 from files import (
     alone_in,
     holds,
     link_file,
     partial_of,
-    printable,
     read_regular,
     remove_partials,
     replacing,

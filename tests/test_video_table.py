@@ -189,6 +189,7 @@ def test_a_video_that_is_not_there_is_a_problem_of_its_line(tmp_path):
     )
 )
 @example(content=b",")
+@example(content=b"\x00\x0b\x00")
 def test_fuzzed_tables_are_read_or_refused_in_one_line(tmp_path, content):
     touch(tmp_path, "a.mp4", "sub/b.mp4")
     if isinstance(content, list):

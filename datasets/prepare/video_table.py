@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.sources import refuse_outside
 from datasets.video_files import VIDEO_SUFFIXES
-from errors import InputError
+from errors import InputError, printable
 
 COLUMNS = ("video", "label", "split", "group", "start_seconds", "end_seconds")
 _REQUIRED = COLUMNS[:2]
@@ -271,8 +271,8 @@ def _find_columns(place: str, header: Sequence[str], renamed: Mapping[str, str])
             columns[name] = found[0]
         elif name in _REQUIRED or name in renamed:
             raise InputError(
-                f"{place} has no column {wanted!r}, it has {', '.join(header)[:200]}: add it, or "
-                f"say how the table calls it with --columns {name}=..."
+                f"{place} has no column {wanted!r}, it has "
+                f"{printable(', '.join(header)[:200])}: add it, or say how the table calls it with --columns {name}=..."
             )
     return columns
 
