@@ -272,7 +272,8 @@ def _find_columns(place: str, header: Sequence[str], renamed: Mapping[str, str])
         elif name in _REQUIRED or name in renamed:
             raise InputError(
                 f"{place} has no column {wanted!r}, it has "
-                f"{printable(', '.join(header)[:200])}: add it, or say how the table calls it with --columns {name}=..."
+                f"{printable(', '.join(header)[:200])}: add it, or say how the table calls it with "
+                f"--columns {name}=..."
             )
     return columns
 
