@@ -73,19 +73,11 @@ def parse_frfs_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="what labels 0 and 1 mean, for reports; without, they are class 0 and class 1",
     )
-    group = parser.add_argument_group("what is wrong with the download")
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any finding; else damaged clips are named and left out",
-    )
-    group.add_argument(
-        "--allow_overlap",
-        action="store_true",
-        help="accept the same frames in two lists (a result on them is no test)",
-    )
-    group.add_argument(
-        "--no_check", action="store_true", help="do not check the data set and write its report"
+    _add_fault_options(
+        parser,
+        "what is wrong with the download",
+        strict="stop at any finding; else damaged clips are named and left out",
+        overlap="accept the same frames in two lists (a result on them is no test)",
     )
     args = parser.parse_args(argv)
     if args.published_protocol and args.val_fraction is not None:
@@ -94,6 +86,18 @@ def parse_frfs_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--class_names must be two different names")
     args.val_fraction = 0.15 if args.val_fraction is None else args.val_fraction
     return args
+
+
+def _add_fault_options(
+    parser: argparse.ArgumentParser, title: str, strict: str, overlap: str
+) -> None:
+    """What happens when something is wrong; `strict` and `overlap` explain the options."""
+    group = parser.add_argument_group(title)
+    group.add_argument("--strict", action="store_true", help=strict)
+    group.add_argument("--allow_overlap", action="store_true", help=overlap)
+    group.add_argument(
+        "--no_check", action="store_true", help="do not check the data set and write its report"
+    )
 
 
 def parse_videos_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -150,19 +154,11 @@ def parse_videos_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="cross validation: this many train, val and test lists; every clip is tested once",
     )
     group.add_argument("--seed", type=seed_number, default=0, help="of the choice of clips")
-    group = parser.add_argument_group("what is wrong with the data")
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any damaged clip; else these are named and left out",
-    )
-    group.add_argument(
-        "--allow_overlap",
-        action="store_true",
-        help="accept a table whose splits share a group or a video (the result is then no test)",
-    )
-    group.add_argument(
-        "--no_check", action="store_true", help="do not check the data set and write its report"
+    _add_fault_options(
+        parser,
+        "what is wrong with the data",
+        strict="stop at any damaged clip; else these are named and left out",
+        overlap="accept a table whose splits share a group or a video (the result is then no test)",
     )
     args = parser.parse_args(argv)
     _check_videos(parser, args)

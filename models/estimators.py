@@ -91,20 +91,12 @@ def weights_notes(backend: str, weights: Path | None, detector: Path | None) -> 
     return notes
 
 
-def _ultralytics(opts: EstimatorOpts) -> Estimator:
-    return UltralyticsPose(
-        opts.weights or Path(pose_ultralytics.DEFAULT_WEIGHTS),
-        confidence=opts.confidence,
-        device=opts.device,
-        batch_size=opts.batch_size,
-        image_size=opts.image_size,
-        download=opts.download,
-    )
-
-
-def _torchvision(opts: EstimatorOpts) -> Estimator:
-    return TorchvisionPose(
-        opts.weights or Path(pose_torchvision.DEFAULT_WEIGHTS),
+def _in_one_step(
+    build: Callable[..., Estimator], usual: str
+) -> Callable[[EstimatorOpts], Estimator]:
+    """Return what builds a back end that finds people and joints in one step."""
+    return lambda opts: build(
+        opts.weights or Path(usual),
         confidence=opts.confidence,
         device=opts.device,
         batch_size=opts.batch_size,
@@ -133,7 +125,7 @@ _USUAL = {
     "torchvision": pose_torchvision.DEFAULT_WEIGHTS,
 }
 BACKENDS: dict[str, Callable[[EstimatorOpts], Estimator]] = {
-    "ultralytics": _ultralytics,
-    "torchvision": _torchvision,
+    "ultralytics": _in_one_step(UltralyticsPose, pose_ultralytics.DEFAULT_WEIGHTS),
+    "torchvision": _in_one_step(TorchvisionPose, pose_torchvision.DEFAULT_WEIGHTS),
     "rtmlib": _rtmlib,
 }
