@@ -2,7 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+
+from option_types import (
+    crop_scale,
+    frame_size,
+    natural,
+    non_negative_real,
+    positive,
+    positive_real,
+    probability,
+    seed_number,
+)
 
 POSE_MODELS = ("mlp", "conv1d", "gcn")
 POSE_BACKENDS = ("ultralytics", "torchvision", "rtmlib")
@@ -17,103 +27,6 @@ ARCHS = (
     "wide_resnet50_2",
     "wide_resnet101_2",
 )
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, where there is one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or isinstance(action.default, bool):
-            return action.help
-        return super()._get_help_string(action)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that shows defaults in its help and reports a user error in one line."""
-
-    def __init__(self, **settings: object) -> None:
-        super().__init__(
-            formatter_class=_HelpFormatter,
-            allow_abbrev=False,
-            **settings,  # type: ignore[arg-type]
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-# ---------------------------------------------------------------- value types
-
-
-def frame_size(text: str) -> tuple[int, int]:
-    """Read '160x90' as (width, height)."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write WIDTHxHEIGHT, as in 160x90")
-    return int(width), int(height)
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return int(text)
-
-
-def natural(text: str) -> int:
-    """Read a whole number of at least 0."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
-    return int(text)
-
-
-def seed_number(text: str) -> int:
-    """Read a whole number of at least 0 that fits in 32 bits."""
-    value = natural(text)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} must be below 2^32")
-    return value
-
-
-def positive_real(text: str) -> float:
-    """Read a number above 0."""
-    value = _real(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-    return value
-
-
-def non_negative_real(text: str) -> float:
-    """Read a number of at least 0."""
-    value = _real(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
-    return value
-
-
-def crop_scale(text: str) -> float:
-    """Read a number above 0 and at most 1."""
-    value = _real(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be above 0 and at most 1")
-    return value
-
-
-def probability(text: str) -> float:
-    """Read a number in [0, 1)."""
-    value = _real(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be at least 0 and below 1")
-    return value
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
 
 # ---------------------------------------------------------------- option groups
 
@@ -416,7 +329,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_test_options(parser: argparse.ArgumentParser) -> None:
     """How to test."""
     group = parser.add_argument_group("test")
-    group.add_argument("--weights", type=Path, required=True, help="checkpoint to test")
+    models = group.add_mutually_exclusive_group(required=True)
+    models.add_argument(
+        "--weights", type=Path, nargs="+", help="checkpoints to test; several make an ensemble"
+    )
+    models.add_argument(
+        "--scores", type=Path, nargs="+", help="score files of earlier tests, .npz or .csv, instead"
+    )
     group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
     group.add_argument("--num_clips", type=positive, default=1, help="samplings of each clip")
     group.add_argument(
@@ -428,8 +347,51 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--softmax", action="store_true", help="average probabilities, not logits")
     group.add_argument("--max_num", type=positive, help="test only the first clips of the list")
     group.add_argument(
-        "--save_scores", action="store_true", help="write per-clip scores to scores_<split>.npz"
+        "--save_scores",
+        nargs="?",
+        const="npz",
+        choices=("npz", "csv", "both"),
+        help="write per-clip scores to scores_<split>.npz, as a table, or both",
     )
     group.add_argument(
         "--output", type=Path, help="folder of the report; default: the folder of --weights"
+    )
+    _add_ensemble_options(parser)
+
+
+def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several models, and the val list")
+    weighting = group.add_mutually_exclusive_group()
+    weighting.add_argument(
+        "--ensemble_weights",
+        type=non_negative_real,
+        nargs="+",
+        help="one number a model, in any proportion; default: equal",
+    )
+    weighting.add_argument(
+        "--tune_on_val",
+        action="store_true",
+        help="take the weights of the least log loss on the val list",
+    )
+    group.add_argument(
+        "--mean",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what an ensemble averages",
+    )
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="divide logits by the temperature of the least log loss on the val list",
+    )
+    group.add_argument(
+        "--val_scores",
+        type=Path,
+        nargs="+",
+        help="with --scores: the same models on the val list, in the same order",
+    )
+    group.add_argument(
+        "--compare",
+        action="store_true",
+        help="test the other models, and the ensemble, against the first, clip by clip",
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from option_groups import (
-    OneLineParser,
     add_augmentation_options,
     add_data_options,
     add_device_options,
@@ -23,6 +22,7 @@ from option_groups import (
     add_start_options,
     add_test_options,
 )
+from option_types import OneLineParser
 
 FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
 # What a checkpoint records so that testing rebuilds the same network and the same input.
@@ -132,34 +132,60 @@ def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     others from the checkpoint, then checks the combination.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = test_parser().parse_args(argv)
+    parser = test_parser()
+    args = parser.parse_args(argv)
     args.given = _given(test_parser(), argv)
+    _check_several(parser, args)
     return args
 
 
-def adopt_options(args: argparse.Namespace, stored: Mapping[str, Any]) -> argparse.Namespace:
-    """Return the options to test a checkpoint with.
+def _check_several(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of ensembles and of the val list that do not fit together."""
+    count = len(args.weights or args.scores)
+    for name in ("ensemble_weights", "val_scores"):
+        values = getattr(args, name)
+        if values and len(values) != count:
+            parser.error(f"--{name} has {len(values)} values for {count} models: give one for each")
+    if count == 1 and (args.ensemble_weights or args.tune_on_val or args.compare):
+        parser.error("--ensemble_weights, --tune_on_val and --compare need several models")
+    if count > 1 and args.output is None:
+        parser.error("several models need --output: the folder of their common report")
+    if args.val_scores and not args.scores:
+        parser.error("--val_scores goes with --scores: checkpoints score the val list themselves")
+    needs_val = args.tune_on_val or args.calibrate
+    if args.scores and needs_val != bool(args.val_scores):
+        parser.error("--val_scores goes with --scores and --tune_on_val or --calibrate, both ways")
+    if needs_val and args.split == "val":
+        parser.error("--tune_on_val and --calibrate use the val list: a report on it says nothing")
+
+
+def adopt_options(
+    args: argparse.Namespace, stored: Mapping[str, Any], weights: Path | None = None
+) -> argparse.Namespace:
+    """Return the options to test a checkpoint with; their `weights` is that one path.
 
     Args:
         args: what `parse_test_args` returned.
         stored: the options that the checkpoint was trained with; empty for foreign ones.
+        weights: the checkpoint; None is the first of `args.weights`.
 
     Exits with 2 when an option on the command line contradicts the network in the checkpoint,
     or the combination is wrong.
     """
     parser = test_parser()
+    weights = weights or args.weights[0]
     for name in FIXED_OPTIONS:
         if name in args.given and name in stored and getattr(args, name) != stored[name]:
             parser.error(
-                f"{args.weights} holds a network with {name} {stored[name]}, the command line "
+                f"{weights} holds a network with {name} {stored[name]}, the command line "
                 f"says {getattr(args, name)}: drop the option, or name another checkpoint"
             )
-    adopted = argparse.Namespace(**vars(args))
+    adopted = argparse.Namespace(**{**vars(args), "weights": weights})
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
         if name in stored and name not in args.given:
             setattr(adopted, name, stored[name])
     if adopted.dataset is None:
-        parser.error(f"{args.weights} does not say its data set: add --dataset")
+        parser.error(f"{weights} does not say its data set: add --dataset")
     if isinstance(adopted.dataset_path, str):
         adopted.dataset_path = Path(adopted.dataset_path)
     check_model(parser, adopted)

@@ -1,10 +1,9 @@
 """What a user reads: metrics with intervals, tables, pictures, and the run folder's files.
 
-It imports nothing of ours but the error type and files.
+It imports the measures, the error type and files.
 """
 
 import json
-import math
 import os
 import platform
 import re
@@ -22,113 +21,58 @@ import numpy as np
 import torch
 import torchvision
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix, f1_score, recall_score
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import InputError
 from files import replacing, write_json, write_text
-
-# ---------------------------------------------------------------- metrics
-
-
-def wilson_interval(correct: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion; `z` is 95 % by default.
-
-    Source: Wilson 1927, doi 10.1080/01621459.1927.10502953.
-
-    Raises:
-        ValueError: total is below 1 or correct is outside 0..total.
-    """
-    if total < 1 or not 0 <= correct <= total:
-        raise ValueError(f"no proportion: {correct} of {total}")
-    p, spread = correct / total, z * z / total
-    centre = (p + spread / 2) / (1 + spread)
-    half = z * math.sqrt(p * (1 - p) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """How well N clips were classified.
-
-    Attributes:
-        total, correct: counts of clips.
-        interval: 95 % Wilson interval of the accuracy, 0 to 1.
-        majority: share of the most frequent class, which a constant answer reaches.
-        macro_f1: unweighted mean of the F1 of the classes that occur.
-        top5: accuracy among the five best; None with five classes or fewer.
-        recall: per class, None where a class has no clip.
-        confusion: (K, K) counts, rows are the true class.
-        loss: mean cross-entropy.
-    """
-
-    total: int
-    correct: int
-    interval: tuple[float, float]
-    majority: float
-    macro_f1: float
-    top5: float | None
-    recall: list[float | None]
-    confusion: list[list[int]]
-    loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct clips, 0 to 1."""
-        return self.correct / self.total
-
-    @classmethod
-    def of(cls, labels: np.ndarray, scores: np.ndarray, loss: float) -> Self:
-        """Compute from (N,) labels and (N, K) scores."""
-        num_classes = scores.shape[1]
-        predicted = scores.argmax(1)
-        counts = np.bincount(labels, minlength=num_classes)
-        correct = int((predicted == labels).sum())
-        classes = np.arange(num_classes)
-        recalls = recall_score(labels, predicted, labels=classes, average=None, zero_division=0.0)
-        occurring = np.unique(labels)
-        return cls(
-            total=len(labels),
-            correct=correct,
-            interval=wilson_interval(correct, len(labels)),
-            majority=float(counts.max() / len(labels)),
-            macro_f1=float(
-                f1_score(labels, predicted, labels=occurring, average="macro", zero_division=0.0)
-            ),
-            top5=_top_k(labels, scores, 5) if num_classes > 5 else None,
-            recall=[float(r) if n else None for r, n in zip(recalls, counts, strict=True)],
-            confusion=confusion_matrix(labels, predicted, labels=classes).tolist(),
-            loss=loss,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for `test_report.json`."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return {"accuracy": self.accuracy, **fields, "interval": list(self.interval)}
-
-
-def _top_k(labels: np.ndarray, scores: np.ndarray, k: int) -> float:
-    best = np.argpartition(-scores, k, axis=1)[:, :k]
-    return float((best == labels[:, None]).any(1).mean())
-
+from results.group_intervals import GroupIntervals
+from results.metrics import Metrics
 
 # ---------------------------------------------------------------- text
 
 
-def metrics_text(metrics: Metrics, classes: Sequence[str]) -> str:
-    """Return the summary and the confusion matrix as lines of text."""
+def metrics_text(
+    metrics: Metrics, classes: Sequence[str], intervals: GroupIntervals | None = None
+) -> str:
+    """Return the summary, the classes and the confusion matrix as lines of text."""
     low, high = metrics.interval
+    known = {} if intervals is None else intervals.values
+    rows = [
+        ("balanced", metrics.balanced_accuracy, "balanced_accuracy"),
+        ("macro F1", metrics.macro_f1, "macro_f1"),
+        ("AUROC", metrics.auroc, "auroc"),
+        ("avg. prec.", metrics.average_precision, "average_precision"),
+        ("loss", metrics.loss, "loss"),
+        ("Brier", metrics.calibration.brier, "brier"),
+    ]
     lines = [
-        f"accuracy  {metrics.accuracy:.2%}  ({metrics.correct} of {metrics.total} clips, "
+        f"accuracy    {metrics.accuracy:.2%}  ({metrics.correct} of {metrics.total} clips, "
         f"95 % interval {low:.1%} to {high:.1%})",
-        f"majority  {metrics.majority:.2%}  (always answering the most frequent class)",
-        f"macro F1  {metrics.macro_f1:.3f}",
-        f"loss      {metrics.loss:.4f}",
+        *_over_groups(intervals),
+        f"majority    {metrics.majority:.2%}  (always answering the most frequent class)",
+        *(_metric_line(name, value, known.get(key)) for name, value, key in rows),
+        f"calibration error {metrics.calibration.ece:.3f}: mean confidence "
+        f"{metrics.calibration.confidence:.1%} for {metrics.accuracy:.1%} right",
     ]
     if metrics.top5 is not None:
-        lines.append(f"top 5     {metrics.top5:.2%}")
-    lines += ["", *_confusion_lines(metrics, classes)]
-    return "\n".join(lines)
+        lines.append(f"top 5       {metrics.top5:.2%}")
+    if intervals is not None and intervals.note:
+        lines.append(f"note: {intervals.note}")
+    return "\n".join([*lines, "", *_confusion_lines(metrics, classes)])
+
+
+def _over_groups(intervals: GroupIntervals | None) -> list[str]:
+    if intervals is None or intervals.unit != "group" or intervals.values["accuracy"] is None:
+        return []
+    low, high = intervals.values["accuracy"]
+    return [f"  over {intervals.units} groups: 95 % interval {low:.1%} to {high:.1%}"]
+
+
+def _metric_line(name: str, value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return f"{name:<10}  not defined for these clips"
+    margin = "" if interval is None else f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    return f"{name:<10}  {value:.4f}{margin}"
 
 
 def _confusion_lines(metrics: Metrics, classes: Sequence[str]) -> list[str]:
@@ -137,15 +81,20 @@ def _confusion_lines(metrics: Metrics, classes: Sequence[str]) -> list[str]:
     name = max(len("true class"), *map(len, classes))
     columns = [max(6, len(c)) for c in classes] if wide else []
     head = "  ".join(c.rjust(w) for c, w in zip(classes, columns, strict=False))
-    lines = [f"{'true class':<{name}}  recall  {'taken for  ' + head if wide else ''}".rstrip()]
+    title = f"{'true class':<{name}}  recall  precision"
+    lines = [f"{title}  {'taken for  ' + head if wide else ''}".rstrip()]
     for label, row in enumerate(metrics.confusion):
-        recall = metrics.recall[label]
-        shown = "     -" if recall is None else f"{recall:6.1%}"
+        found = metrics.classes[label]
+        shown = f"{_share(found.recall):>6}  {_share(found.precision):>9}"
         cells = "  ".join(str(n).rjust(w) for n, w in zip(row, columns, strict=False))
         lines.append(
             f"{classes[label]:<{name}}  {shown}  {' ' * 11 + cells if wide else ''}".rstrip()
         )
     return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 # ---------------------------------------------------------------- pictures
@@ -179,16 +128,6 @@ def render_confusion(metrics: Metrics, classes: Sequence[str], path: Path) -> No
 
 
 # ---------------------------------------------------------------- files
-
-
-def save_scores(
-    path: Path, clips: Sequence[str], labels: np.ndarray, scores: np.ndarray, classes: Sequence[str]
-) -> None:
-    """Write `clips` (N,), `labels` (N,), `scores` (N, K) and `classes` (K,) without pickles."""
-    with replacing(path) as file:
-        np.savez_compressed(
-            file, clips=np.array(clips), labels=labels, scores=scores, classes=np.array(classes)
-        )
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ from models.weights import (
 )
 from ops.tracking import follow_people
 from optim import balanced_class_weights, build_optimizer
-from reports import EpochLog, Metrics, RunFolder, metrics_text, plain
+from reports import EpochLog, RunFolder, metrics_text, plain
+from results.metrics import Metrics
 from resume import check_continues, find_checkpoint, runs_folder
 
 
@@ -283,7 +284,7 @@ def _validate(session: Session, stop: StopRequest | None = None) -> Metrics:
         amp_dtype=session.settings.amp_dtype,
         stop=stop,
     )
-    return Metrics.of(scores.labels, scores.scores, scores.loss)
+    return Metrics.of(scores.labels, scores.scores)
 
 
 def _epoch_line(epoch: int, trained: EpochResult, values: dict[str, float]) -> str:

@@ -1,6 +1,7 @@
-"""Test a checkpoint on the test list with several samplings and crops of each clip.
+"""Test checkpoints, or score files of such tests, alone or together, and write a report.
 
 python test_models.py --weights <run folder>/best.pth.tar --num_clips 2 --test_crops 10
+python test_models.py --weights rgb/best.pth.tar pose/best.pth.tar --tune_on_val --output both
 """
 
 import argparse
@@ -9,77 +10,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import opts
-import session
-from console import StepLine, say
-from datasets.loading import DataSource, build_eval_loader
-from datasets.records import PUBLISHED
-from engine import evaluate
+from console import say, warn
 from errors import InputError, run_script
-from files import write_json
-from machine import StopRequest, choose_device, prepare_cpu
-from models import build_model
-from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
-from reports import (
-    Metrics,
-    environment,
-    metrics_text,
-    plain,
-    render_confusion,
-    save_scores,
+from evaluation import (
+    Outcome,
+    comparison_lines,
+    judge,
+    model_lines,
+    score_models,
+    to_json,
 )
-from resume import refuse_seen_clips
+from files import write_json
+from reports import environment, metrics_text, plain, render_confusion
+from results.metrics import Metrics
+from results.score_files import write_scores
 
 
 def main(argv: Sequence[str] | None = None) -> Metrics:
     """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
     given = opts.parse_test_args(argv)
-    trained = checkpoint_options(given.weights)
-    args = opts.adopt_options(given, trained)
-    prepare_cpu(args.threads)
-    device = choose_device(args.device, args.gpus)
-    source = session.open_data(args)
-    clips = build_eval_loader(
-        args,
-        source,
-        args.split,
-        num_clips=args.num_clips,
-        test_crops=args.test_crops,
-        batch_size=args.batch_size,
-        estimate=session.build_estimate(args, device),
-    )
-    is_test = args.split == "test" and args.dataset == trained.get("dataset")
-    if is_test and not args.allow_overlap:
-        content = read_checkpoint(args.weights)
-        refuse_seen_clips(
-            content,
-            session.clips_of(clips),
-            args.weights,
-            is_published=source.is_published,
-        )
-    model = build_model(args, len(source.classes)).to(device)
-    say(str(load_checkpoint(model, args.weights)))
-    output = make_folder(args.output or args.weights.parent)
-
-    with StopRequest() as stop, StepLine(args.split, every=20) as line:
-        scores = evaluate(
-            model,
-            clips,
-            device,
-            softmax=args.softmax,
-            most_rows=max(args.batch_size, 2),
-            stop=stop,
-            progress=line,
-        )
-    metrics = Metrics.of(scores.labels, scores.scores, scores.loss)
-    say(f"{args.dataset}, {args.split} list, {args.num_clips} x {args.test_crops} views of a clip")
-    session.say_missing_poses(clips)
-    say(metrics_text(metrics, source.classes))
-    write_report(output, args, metrics, source)
-    if args.save_scores:
-        path = output / f"scores_{args.split}.npz"
-        save_scores(path, scores.clips, scores.labels, scores.scores, source.classes)
-        say(f"wrote {path}")
-    return metrics
+    output = make_folder(given.output or (given.weights or given.scores)[0].parent)
+    models, args = score_models(given)
+    outcome = judge(models, args)
+    if outcome.scores.protocol:
+        warn("selected on the test list: these clips chose the epoch; accuracies are optimistic")
+    for line in model_lines(outcome):
+        say(line)
+    say(metrics_text(outcome.metrics, outcome.scores.classes, outcome.intervals))
+    for line in comparison_lines(outcome):
+        say(line)
+    write_report(output, given, args, outcome)
+    return outcome.metrics
 
 
 def make_folder(path: Path) -> Path:
@@ -95,22 +56,25 @@ def make_folder(path: Path) -> Path:
 
 
 def write_report(
-    output: Path, args: argparse.Namespace, metrics: Metrics, source: DataSource
+    output: Path, given: argparse.Namespace, args: argparse.Namespace, outcome: Outcome
 ) -> None:
-    """Write `test_report.json` and `confusion.png`; a val report gets `val_` in front."""
+    """Write the report, the picture and the scores; a val report gets `val_` in front."""
     prefix = "" if args.split == "test" else "val_"
+    files = list(map(str, given.weights or given.scores))
     report = {
-        "weights": str(args.weights),
+        "weights": files[0] if len(files) == 1 else files,
         "split": args.split,
-        "classes": list(source.classes),
-        "protocol": PUBLISHED if source.is_published else "",
-        **metrics.to_json(),
+        **to_json(outcome),
         "options": plain(vars(args)),
         "environment": environment(),
     }
     write_json(output / f"{prefix}test_report.json", report)
-    render_confusion(metrics, source.classes, output / f"{prefix}confusion.png")
+    render_confusion(outcome.metrics, outcome.scores.classes, output / f"{prefix}confusion.png")
     say(f"wrote {output / f'{prefix}test_report.json'} and {prefix}confusion.png")
+    for suffix in {None: (), "both": ("npz", "csv")}.get(args.save_scores, (args.save_scores,)):
+        path = output / f"scores_{args.split}.{suffix}"
+        write_scores(path, outcome.scores)
+        say(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from datasets.clip_table import load_table  # noqa: E402
 from datasets.records import load_records, write_list  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import write_json  # noqa: E402
-from option_groups import OneLineParser, natural, positive  # noqa: E402
-from reports import wilson_interval  # noqa: E402
+from option_types import OneLineParser, natural, positive  # noqa: E402
+from results.intervals import wilson_interval  # noqa: E402
 
 BACKBONE = shlex.split(
     "--arch resnet18 --width 32 --gsf --input_size 64 --field_of_view frame --crop_scales 1 0.875 "

@@ -6,7 +6,7 @@ with frames/ and lists needs none. Clips without images in frames/ find their vi
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path, PurePosixPath
 
@@ -107,6 +107,16 @@ def load_table(root: Path) -> dict[str, ClipRow]:
             "the file if the clips lie in frames/"
         ) from None
     return table
+
+
+def groups_of(table: Mapping[str, ClipRow], clips: Sequence[str]) -> tuple[str, ...] | None:
+    """Return what each of `clips` belongs to: its group, else its video, "" when it is alone.
+
+    None when the table says neither of any of them.
+    """
+    rows = [table.get(clip) for clip in clips]
+    groups = tuple("" if row is None else row.group or row.video for row in rows)
+    return groups if any(groups) else None
 
 
 def _parse(place: str, cells: Mapping[str, str | None]) -> ClipRow:

@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "console": set(),
-    "option_groups": set(),
-    "opts": {"option_groups"},
-    "data_opts": {"option_groups"},
-    "pose_opts": {"option_groups"},
+    "option_types": set(),
+    "option_groups": {"option_types"},
+    "opts": {"option_groups", "option_types"},
+    "data_opts": {"option_groups", "option_types"},
+    "pose_opts": {"option_groups", "option_types"},
     "ops": set(),
     "transforms": {"ops"},
     "datasets": {"opts", "ops", "transforms"},
@@ -34,9 +35,11 @@ MAY_IMPORT = {
     "ranks": set(),
     "extraction": {"opts", "ops", "datasets", "models", "machine", "ranks", "reports"},
     "engine": {"opts", "ops", "machine", "optim"},
-    "reports": set(),
-    "resume": {"opts", "ops", "transforms", "datasets", "models", "reports"},
+    "results": set(),
+    "reports": {"results"},
+    "resume": {"results", "opts", "ops", "transforms", "datasets", "models", "reports"},
     "session": {
+        "results",
         "opts",
         "ops",
         "transforms",
@@ -47,6 +50,19 @@ MAY_IMPORT = {
         "engine",
         "reports",
         "resume",
+    },
+    "evaluation": {
+        "opts",
+        "ops",
+        "transforms",
+        "datasets",
+        "models",
+        "machine",
+        "engine",
+        "reports",
+        "resume",
+        "session",
+        "results",
     },
     "html_report": {"ops", "datasets", "reports"},
     "checkup": {
@@ -64,7 +80,7 @@ OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
 
 
 def sources() -> list[Path]:
-    folders = ("ops", "datasets", "models", "tools", "benchmarks")
+    folders = ("ops", "datasets", "models", "results", "tools", "benchmarks")
     return sorted([*ROOT.glob("*.py"), *(p for f in folders for p in (ROOT / f).rglob("*.py"))])
 
 

@@ -1,0 +1,1 @@
+"""What a result says: metrics, intervals, calibration, comparison; pure but for score files."""
