@@ -5,8 +5,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import ClassVar, Self
 
 from datasets.importers.people import Span
 from errors import InputError
@@ -203,3 +204,35 @@ def _clip_of(
         if fitting:
             return spelled[fitting[0]]
     return None
+
+
+@dataclass(slots=True)
+class FrameTree:
+    """The files of a tree with one for each frame, by clip; what `KeypointSource`s of them share.
+
+    Attributes:
+        groups: clip -> its files.
+        findings: what is wrong with the source as a whole.
+    """
+
+    suffix: ClassVar[str]
+    groups: dict[str, FrameFiles]
+    findings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, source: Path) -> Self:
+        """Find the clips of a tree.
+
+        Raises:
+            InputError: see `group_frames`.
+        """
+        return cls(group_frames(source, cls.suffix))
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Return what each clip may be called."""
+        return {key: group.aliases for key, group in self.groups.items()}
+
+    def span(self, key: str) -> Span:
+        """Return which frames have a file."""
+        return self.groups[key].span()

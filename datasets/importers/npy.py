@@ -11,11 +11,12 @@ Larger layouts that begin with COCO-17, and OpenPose's, are read as well, see `t
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from datasets.arrays import Fault, Shape, blaming, read_array, read_member, unless
-from datasets.importers.names import FrameFiles, clip_aliases, group_frames, walk_files
+from datasets.importers.names import FrameTree, clip_aliases, walk_files
 from datasets.importers.people import (
     MOST_PEOPLE,
     REMEDY,
@@ -43,29 +44,10 @@ def _is_clip(shape: Shape) -> bool:
 
 
 @dataclass(slots=True)
-class NpyFrames:
+class NpyFrames(FrameTree):
     """A tree with one .npy for each frame: a `KeypointSource`."""
 
-    groups: dict[str, FrameFiles]
-    findings: list[str] = field(default_factory=list)
-
-    @classmethod
-    def open(cls, source: Path) -> "NpyFrames":
-        """Find the clips of a tree.
-
-        Raises:
-            InputError: see `group_frames`.
-        """
-        return cls(group_frames(source, ".npy"))
-
-    @property
-    def aliases(self) -> dict[str, tuple[str, ...]]:
-        """Return what each clip may be called."""
-        return {key: group.aliases for key, group in self.groups.items()}
-
-    def span(self, key: str) -> Span:
-        """Return which frames have a file."""
-        return self.groups[key].span()
+    suffix: ClassVar[str] = ".npy"
 
     def load(self, key: str) -> People:
         """Read the people of a clip.

@@ -5,14 +5,15 @@ number of joints. The files of AlphaPose's form "open", one an image, are read a
 without people is a frame with nobody.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from datasets.importers.jsons import numbers_of, read_json, whole_number
-from datasets.importers.names import FrameFiles, group_frames
-from datasets.importers.people import People, Row, Span, gather_rows
+from datasets.importers.names import FrameTree
+from datasets.importers.people import People, Row, gather_rows
 from errors import InputError
 
 _MOST_BYTES = 16 * 2**20
@@ -21,29 +22,10 @@ _REMEDY = "export this frame again"
 
 
 @dataclass(slots=True)
-class OpenPose:
+class OpenPose(FrameTree):
     """Keypoints of OpenPose, by clip: a `KeypointSource`."""
 
-    groups: dict[str, FrameFiles]
-    findings: list[str] = field(default_factory=list)
-
-    @classmethod
-    def open(cls, source: Path) -> "OpenPose":
-        """Find the clips of a tree.
-
-        Raises:
-            InputError: see `group_frames`.
-        """
-        return cls(group_frames(source, ".json"))
-
-    @property
-    def aliases(self) -> dict[str, tuple[str, ...]]:
-        """Return what each clip may be called."""
-        return {key: group.aliases for key, group in self.groups.items()}
-
-    def span(self, key: str) -> Span:
-        """Return which frames have a file."""
-        return self.groups[key].span()
+    suffix: ClassVar[str] = ".json"
 
     def load(self, key: str) -> People:
         """Read the people of a clip.
