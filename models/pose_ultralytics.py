@@ -21,7 +21,6 @@ from errors import InputError
 from models.pose_weights import check_frames, find_weights, reason_of
 from ops.people import Detections
 from ops.skeleton import COCO17
-from ops.tracking import most_confident
 
 NUM_JOINTS = len(COCO17.joints)
 DEFAULT_WEIGHTS = "yolo11x-pose.pt"
@@ -49,7 +48,6 @@ class UltralyticsPose:
     Args:
         weights: a pose model, such as yolo11x-pose.pt.
         confidence: people found with less are left out.
-        max_people: M of `__call__`, people kept per frame, the most confident first.
         device: where to compute, in torch's naming.
         batch_size: frames per forward pass.
         image_size: longer side of the network's input, pixels; None is the package's own.
@@ -65,7 +63,6 @@ class UltralyticsPose:
         self,
         weights: Path | str,
         confidence: float = 0.8,
-        max_people: int = 1,
         device: str = "cpu",
         batch_size: int = 16,
         image_size: int | None = None,
@@ -86,7 +83,6 @@ class UltralyticsPose:
         )
         self.weights = path.name
         self.confidence = confidence
-        self.max_people = max_people
         self.device = device
         self.batch_size = batch_size
         self._size = {} if image_size is None else {"imgsz": image_size}
@@ -114,18 +110,6 @@ class UltralyticsPose:
                 for result in results
             ]
         return found
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Find the most confident people of each frame, whoever they are.
-
-        Args:
-            frames: (T, H, W, 3) uint8, RGB.
-
-        Returns:
-            (T, M, 17, 3) float32: x, y in pixels of the frame and confidence 0-1; all 0 where
-            nobody, or no such joint, was found.
-        """
-        return most_confident(self.detect(frames), self.max_people)
 
 
 def _load(weights: Path) -> tuple[Any, str]:

@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from models import pose_ultralytics
 from models.estimators import EstimatorOpts, UltralyticsPose, build_estimator
+from ops.tracking import most_confident
 from errors import InputError
 
 with pose_ultralytics._quiet_import():
@@ -66,11 +67,11 @@ small = EstimatorOpts(weights, confidence=1e-9, image_size=320)
 assert not np.array_equal(build_estimator("ultralytics", small).detect(frames)[0].boxes[:5],
                           found[0].boxes[:5])
 
-pairs = UltralyticsPose(weights, confidence=1e-9, max_people=2, batch_size=2)(frames)
+pairs = most_confident(found, 2)
 assert pairs.shape == (3, 2, 17, 3) and pairs.dtype == np.float32
 assert (pairs[..., 2] > 0).any() and (pairs[..., 2] <= 1).all()
-sure = UltralyticsPose(weights)(frames)  # random weights are sure of nothing
-assert sure.shape == (3, 1, 17, 3) and not sure.any()
+sure = UltralyticsPose(weights).detect(frames)  # random weights are sure of nothing
+assert [len(people) for people in sure] == [0, 0, 0]
 
 YOLO("yolo11n.yaml").save("boxes.pt")
 try:
@@ -163,10 +164,11 @@ def test_frames_go_in_as_bgr_in_batches_and_come_out_in_order(recorder):
     estimator = UltralyticsPose(recorder.weights, batch_size=2)
     frames = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     frames[..., 0] += 10  # red
-    found = estimator(frames)
+    found = estimator.detect(frames)
     assert [len(images) for images in recorder.batches] == [2, 2, 1]
     assert np.array_equal(recorder.batches[0][0][0, 0], [1, 1, 11])
-    assert np.allclose(found[:, 0, 0, 0], frames.mean(axis=(1, 2, 3)))
+    left = [people.keypoints[0, 0, 0] for people in found]
+    assert np.allclose(left, frames.mean(axis=(1, 2, 3)))
     assert recorder.settings == [{}] * 3
 
 
@@ -191,7 +193,7 @@ def test_missing_weights_name_the_address(tmp_path):
 @pytest.mark.parametrize("frames", [np.zeros((2, 8, 8, 4), np.uint8), np.zeros((2, 8, 8, 3))])
 def test_wrong_frames(frames, recorder):
     with pytest.raises(ValueError, match="uint8 RGB"):
-        UltralyticsPose(recorder.weights)(frames)
+        UltralyticsPose(recorder.weights).detect(frames)
 
 
 # ---------------------------------------------------------------- torchvision
