@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import opts
+import eval_opts
 import session
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
@@ -80,7 +80,7 @@ def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Names
     else:
         options, models = args, []
         for number, path in enumerate(args.weights):
-            adopted = opts.adopt_options(args, checkpoint_options(path), path)
+            adopted = eval_opts.adopt_options(args, checkpoint_options(path), path)
             options = adopted if number == 0 else options
             models.append(_score_model(adopted))
     for model in models:

@@ -4,7 +4,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 import opts
 from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
+from datasets.facts import data_facts
 from datasets.loading import (
     DataSource,
     build_eval_loader,
@@ -315,6 +316,7 @@ def _save(session: Session, path: Path) -> None:
             "args": plain({**vars(session.args), "dataset_path": place}),
             "classes": list(session.source.classes),
             "clips": _seen_clips(session),
+            "data": _data_facts(session),
         },
     )
 
@@ -325,6 +327,15 @@ def _seen_clips(session: Session) -> dict[str, torch.Tensor]:
     return {
         split: torch.from_numpy(clips_of(loader).fingerprints) for split, loader in loaders.items()
     }
+
+
+def _data_facts(session: Session) -> dict[str, Any]:
+    """Return what the checkpoint keeps of the lists: for prediction and for a model card."""
+    loaders = {"train": session.train_clips, "val": session.val_clips}
+    lists = {
+        split: [clip.record for clip in clips_of(loader).clips] for split, loader in loaders.items()
+    }
+    return data_facts(session.source.row, session.source.root, lists)
 
 
 def _restore(session: Session, path: Path) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import opts
+import eval_opts
 from console import say, warn
 from errors import InputError, run_script
 from evaluation import (
@@ -28,7 +28,7 @@ from results.score_files import write_scores
 
 def main(argv: Sequence[str] | None = None) -> Metrics:
     """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
-    given = opts.parse_test_args(argv)
+    given = eval_opts.parse_test_args(argv)
     output = make_folder(given.output or (given.weights or given.scores)[0].parent)
     models, args = score_models(given)
     outcome = judge(models, args)

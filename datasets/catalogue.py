@@ -16,6 +16,7 @@ class DatasetRow:
         class_names: K names in order of the label, or None for "class 0", "class 1", ...
         may_flip: whether a mirrored clip keeps its label.
         layout: of its keypoints.
+        fps: frames per second where `clips.csv` does not say them; None when not known.
     """
 
     name: str
@@ -24,6 +25,7 @@ class DatasetRow:
     class_names: tuple[str, ...] | None = None
     may_flip: bool = True
     layout: SkeletonLayout = COCO17
+    fps: float | None = None
 
 
 # FR-FS has no names here on purpose: its publications disagree on which label is a fall.
@@ -35,7 +37,7 @@ _ROWS = (
     DatasetRow("something-v2", "something-v2", 174, may_flip=False),
     DatasetRow("kinetics400", "kinetics400", 400),
     DatasetRow("meccano", "meccano", 61),
-    DatasetRow("synthetic", "synthetic", 2, ("landed", "fall")),
+    DatasetRow("synthetic", "synthetic", 2, ("landed", "fall"), fps=12.5),
 )
 
 

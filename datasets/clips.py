@@ -1,6 +1,6 @@
 """The one data set of clips: lists and files in, samples and batches out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,56 +12,18 @@ from datasets.order import SampleKey
 from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
+from datasets.views import Crop, InputSpec, make_views
 from ops.batch import Batch
-from ops.heatmap import joint_heatmap
-from ops.skeleton import COCO17, Normalization, SkeletonLayout, normalize_keypoints
+from ops.skeleton import COCO17, SkeletonLayout
 from transforms import (
     CROP_SCALES,
-    Augmentation,
-    FieldOfView,
-    Geometry,
     draw_augmentation,
     eval_geometries,
-    to_network_input,
     train_geometry,
 )
 
 # (T, H, W, 3) uint8 RGB to (T, M, V, 3) keypoints in pixels.
 Estimate = Callable[[np.ndarray], np.ndarray]
-
-# `--heatmap_sigma` is in pixels of a frame with this short side.
-_SIGMA_SHORT_SIDE = 360
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """What a network sees of one view of a clip.
-
-    Attributes:
-        num_segments: frames, T.
-        input_size: side of the crop in pixels, S.
-        interval: frames between segments; None spreads them over the clip.
-        has_frames: RGB frames are part of the input.
-        has_poses: keypoints are part of the input, or drawn into it.
-        heatmap_channel: append the heatmap to RGB.
-        mask_background: black out RGB where the heatmap is 0.
-        heatmap_sigma: of a joint, in pixels of a frame with a short side of 360.
-        pose_normalize: frame of reference of the keypoints.
-        field_of_view: crops are squares over the short side, or have the shape of the frame.
-        num_people: M; clips with fewer are filled up with undetected people.
-    """
-
-    num_segments: int
-    input_size: int
-    interval: int | None = None
-    has_frames: bool = True
-    has_poses: bool = True
-    heatmap_channel: bool = False
-    mask_background: bool = False
-    heatmap_sigma: float = 10.0
-    pose_normalize: Normalization = "clip"
-    field_of_view: FieldOfView = "square"
-    num_people: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,33 +110,21 @@ class ClipDataset(Dataset[Sample]):
         crops = self._choose_crops(clip.size, rng)
 
         images = clip.images.load(used, clip.size) if clip.images else None
-        frames = keypoints = None
-        drawn: list[np.ndarray | None] = [None] * len(crops)
-        if spec.has_poses:
-            tracks, rows = self._load_tracks(clip, images, used)
-            # The frame of reference comes from all frames, so that views of a clip share it.
-            moved = [crop.apply_to_keypoints(tracks, self.layout) for crop in crops]
-            drawn = [track[rows] for track in moved]
-            keypoints = _arrange(
-                (self._normalize(track)[rows] for track in moved), place, len(crops)
-            )
-        if images is not None:
-            rendered = (
-                self._render(images, crop, track, min(clip.size))
-                for crop, track in zip(crops, drawn, strict=True)
-            )
-            frames = _arrange(rendered, place, len(crops))
+        tracks, rows = self._load_tracks(clip, images, used) if spec.has_poses else (None, used)
+        frames, keypoints = make_views(
+            spec, crops, place, images, tracks, rows, clip.size, self.layout
+        )
         return Sample(frames, keypoints, clip.record.label, clip.record.name)
 
     def _choose_crops(
         self, size: tuple[int, int], rng: np.random.Generator | None
-    ) -> tuple["_Crop", ...]:
+    ) -> tuple[Crop, ...]:
         side, field = self.spec.input_size, self.spec.field_of_view
         if rng is None:
-            return tuple(map(_Crop, eval_geometries(*size, side, self.views.test_crops, field)))
+            return tuple(map(Crop, eval_geometries(*size, side, self.views.test_crops, field)))
         views = self.views
         geometry = train_geometry(*size, side, rng, views.may_flip, field, views.crop_scales)
-        return (_Crop(geometry, draw_augmentation(rng) if self.views.rand_augment else None),)
+        return (Crop(geometry, draw_augmentation(rng) if self.views.rand_augment else None),)
 
     def _load_tracks(
         self, clip: Clip, images: np.ndarray | None, used: np.ndarray
@@ -190,73 +140,7 @@ class ClipDataset(Dataset[Sample]):
             keypoints = clip.keypoints
             tracks = clip.poses.load().keypoints_at(clip.size) if keypoints is None else keypoints
             rows = used
-        return _fit_people(tracks, self.spec.num_people), rows
-
-    def _normalize(self, track: np.ndarray) -> np.ndarray:
-        return normalize_keypoints(track, self.spec.pose_normalize, self.layout)
-
-    def _render(
-        self, images: np.ndarray, crop: "_Crop", track: np.ndarray | None, short_side: int
-    ) -> Tensor:
-        """Turn (U, H, W, 3) images and their (U, M, V, 3) keypoints into (U, C, S, S)."""
-        spec, side = self.spec, self.spec.input_size
-        heatmap = None
-        if track is not None and (spec.heatmap_channel or spec.mask_background):
-            sigma = spec.heatmap_sigma * short_side / _SIGMA_SHORT_SIDE
-            scale_x, scale_y = crop.geometry.scale
-            heatmap = joint_heatmap(track, side, side, (sigma * scale_x, sigma * scale_y))
-        return to_network_input(
-            crop.apply_to_frames(images),
-            heatmap,
-            as_channel=spec.heatmap_channel,
-            mask_background=spec.mask_background,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Crop:
-    """One way to look at the frames of a clip."""
-
-    geometry: Geometry
-    augmentation: Augmentation | None = None
-
-    def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
-        frames = self.geometry.apply_to_frames(frames)
-        return self.augmentation.apply_to_frames(frames) if self.augmentation else frames
-
-    def apply_to_keypoints(self, keypoints: np.ndarray, layout: SkeletonLayout) -> np.ndarray:
-        keypoints = self.geometry.apply_to_keypoints(keypoints, layout)
-        if self.augmentation is None:
-            return keypoints
-        return self.augmentation.apply_to_keypoints(keypoints, self.geometry.out_size)
-
-
-def _fit_people(keypoints: np.ndarray, num_people: int) -> np.ndarray:
-    """Keep the first `num_people` of (N, M, V, 3), or add undetected ones."""
-    missing = max(num_people - keypoints.shape[1], 0)
-    kept = keypoints[:, :num_people]
-    return np.pad(kept, ((0, 0), (0, missing), (0, 0), (0, 0))) if missing else kept
-
-
-def _arrange(crops: Iterable[Tensor | np.ndarray], place: np.ndarray, num_crops: int) -> Tensor:
-    """Give every sampling of every crop its frames.
-
-    Args:
-        crops: for each crop (U, ...), the frames that any sampling uses. Taken one at a time:
-            10 crops of 64 frames at 224 pixels are half a gigabyte.
-        place: (n, T) rows of U.
-        num_crops: length of `crops`.
-
-    Returns:
-        (n * num_crops, T, ...).
-    """
-    out = torch.empty(0)
-    rows = torch.from_numpy(place)
-    for number, crop in enumerate(map(torch.as_tensor, crops)):
-        if number == 0:
-            out = crop.new_empty(len(place), num_crops, place.shape[1], *crop.shape[1:])
-        out[:, number] = crop[rows]
-    return out.flatten(0, 1)
+        return tracks, rows
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 import opts
 from datasets.catalogue import DatasetRow, find_row
 from datasets.clip_table import load_table
-from datasets.clips import ClipDataset, Estimate, InputSpec, ViewSpec, collate
+from datasets.clips import ClipDataset, Estimate, ViewSpec, collate
 from datasets.leakage import find_overlaps
 from datasets.order import EpochBatches
 from datasets.records import (
@@ -26,6 +26,7 @@ from datasets.records import (
 )
 from datasets.scan import find_clips
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
+from datasets.views import InputSpec
 from errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -163,6 +164,22 @@ def build_eval_loader(
     return _build_loader(args, dataset, batch_size)
 
 
+def input_spec(args: argparse.Namespace) -> InputSpec:
+    """Return what the network that the options describe sees of a clip."""
+    return InputSpec(
+        num_segments=args.num_segments,
+        input_size=args.input_size,
+        interval=args.frame_interval,
+        has_frames=opts.needs_frames(args),
+        has_poses=opts.needs_poses(args),
+        heatmap_channel=opts.needs_frames(args) and args.num_channels == 4,
+        mask_background=args.mask_background,
+        heatmap_sigma=args.heatmap_sigma,
+        pose_normalize=args.pose_normalize,
+        field_of_view=args.field_of_view,
+    )
+
+
 # ---------------------------------------------------------------- the data set
 
 
@@ -239,18 +256,7 @@ def _build_dataset(
     views: ViewSpec,
     estimate: Estimate | None,
 ) -> ClipDataset:
-    spec = InputSpec(
-        num_segments=args.num_segments,
-        input_size=args.input_size,
-        interval=args.frame_interval,
-        has_frames=opts.needs_frames(args),
-        has_poses=opts.needs_poses(args),
-        heatmap_channel=opts.needs_frames(args) and args.num_channels == 4,
-        mask_background=args.mask_background,
-        heatmap_sigma=args.heatmap_sigma,
-        pose_normalize=args.pose_normalize,
-        field_of_view=args.field_of_view,
-    )
+    spec = input_spec(args)
     clips, report = find_clips(
         source.root,
         records,

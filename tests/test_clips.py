@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from datasets import frames as frames_module
-from datasets.clips import ClipDataset, InputSpec, Sample, ViewSpec, collate
+from datasets.clips import ClipDataset, Sample, ViewSpec, collate
 from datasets.frames import ImageFrames
 from datasets.order import SampleKey
 from datasets.records import load_records
 from datasets.scan import find_clips
+from datasets.views import InputSpec
 from errors import InputError
 from ops.heatmap import joint_heatmap
 from transforms import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD, eval_geometries

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "option_types": set(),
     "option_groups": {"option_types"},
     "opts": {"option_groups", "option_types"},
+    "eval_opts": {"opts", "option_groups", "option_types"},
     "data_opts": {"option_groups", "option_types"},
     "pose_opts": {"option_groups", "option_types"},
     "ops": set(),
@@ -52,6 +53,7 @@ MAY_IMPORT = {
         "resume",
     },
     "evaluation": {
+        "eval_opts",
         "opts",
         "ops",
         "transforms",
@@ -64,6 +66,9 @@ MAY_IMPORT = {
         "session",
         "results",
     },
+    "deployment": {"opts", "ops", "transforms", "datasets", "models", "results"},
+    "prediction": {"opts", "ops", "transforms", "datasets", "models", "results", "deployment"},
+    "explanation": {"opts", "ops", "transforms", "datasets", "models", "results"},
     "html_report": {"ops", "datasets", "reports"},
     "checkup": {
         "data_opts",
@@ -80,7 +85,17 @@ OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
 
 
 def sources() -> list[Path]:
-    folders = ("ops", "datasets", "models", "results", "tools", "benchmarks")
+    folders = (
+        "ops",
+        "datasets",
+        "models",
+        "results",
+        "deployment",
+        "prediction",
+        "explanation",
+        "tools",
+        "benchmarks",
+    )
     return sorted([*ROOT.glob("*.py"), *(p for f in folders for p in (ROOT / f).rglob("*.py"))])
 
 

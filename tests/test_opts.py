@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import eval_opts
 import opts
 
 PUBLISHED_TRAIN = {
@@ -43,7 +44,7 @@ def test_published_pose_only_line():
 
 
 def test_published_test_line():
-    args = opts.parse_test_args(
+    args = eval_opts.parse_test_args(
         shlex.split(
             "--arch resnet50 --num_channels 4 --num_segments 32 --early_fusion_poses --num_clips 2 "
             "--test_crops 10 --gsf --gsf_ch_ratio 100 --dataset FRFS --dataset_path data "
@@ -111,25 +112,25 @@ def stored(**changes):
 
 
 def test_testing_takes_the_network_and_the_data_from_the_checkpoint():
-    args = opts.parse_test_args(["--weights", "x", "--num_segments", "4"])
-    adopted = opts.adopt_options(args, stored(num_segments=16, pose_normalize="frame"))
+    args = eval_opts.parse_test_args(["--weights", "x", "--num_segments", "4"])
+    adopted = eval_opts.adopt_options(args, stored(num_segments=16, pose_normalize="frame"))
     assert (adopted.fusion, adopted.gsf, adopted.num_channels) == ("early", True, 4)
     assert (adopted.num_segments, adopted.pose_normalize) == (4, "frame")
     assert (adopted.dataset, str(adopted.dataset_path)) == ("synthetic", "some/where")
 
 
 def test_testing_another_network_than_the_checkpoint_holds(capsys):
-    args = opts.parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
+    args = eval_opts.parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
     with pytest.raises(SystemExit):
-        opts.adopt_options(args, stored())
+        eval_opts.adopt_options(args, stored())
     text = capsys.readouterr().err
     assert "x.pth.tar holds a network with arch resnet50, the command line says resnet18" in text
 
 
 def test_testing_a_foreign_checkpoint_needs_a_data_set(capsys):
-    args = opts.parse_test_args(["--weights", "x.pth.tar"])
+    args = eval_opts.parse_test_args(["--weights", "x.pth.tar"])
     with pytest.raises(SystemExit):
-        opts.adopt_options(args, {})
+        eval_opts.adopt_options(args, {})
     assert "add --dataset" in capsys.readouterr().err
 
 
@@ -144,7 +145,7 @@ def test_stored_groups_name_real_options():
     assert set(opts.FIXED_OPTIONS) <= set(opts.MODEL_OPTIONS)
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, opts.test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, eval_opts.test_parser])
 def test_no_option_does_nothing(build):
     """Every destination is read somewhere outside opts.py."""
     root = Path(opts.__file__).parent
@@ -161,7 +162,7 @@ def test_no_option_does_nothing(build):
     assert unread <= lists | {"consensus_type"}
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, opts.test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, eval_opts.test_parser])
 def test_every_option_has_help_in_a_group(build):
     parser = build()
     for action in parser._actions:

@@ -9,7 +9,7 @@ from torch import Tensor
 from datasets.check.findings import Finding, printable
 from datasets.check.strips import Sheet, Strip
 from datasets.check.survey import Survey
-from datasets.clips import ClipDataset, InputSpec, ViewSpec
+from datasets.clips import ClipDataset, ViewSpec
 from datasets.drawing import draw_bones, glow, join_strip
 from datasets.frames import FrameSource
 from datasets.order import SampleKey
@@ -18,6 +18,7 @@ from datasets.records import ClipRecord
 from datasets.sampling import sample_segments
 from datasets.scan import find_clips
 from datasets.sources import find_frames
+from datasets.views import InputSpec
 from errors import InputError
 from transforms import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD
 

@@ -1,0 +1,184 @@
+"""The parser of `test_models.py`, and what a test takes over from its checkpoint."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from option_groups import (
+    add_data_options,
+    add_device_options,
+    add_input_options,
+    add_model_options,
+)
+from option_types import OneLineParser, non_negative_real, positive
+from opts import (
+    FIXED_OPTIONS,
+    INPUT_OPTIONS,
+    MODEL_OPTIONS,
+    POSE_OPTIONS,
+    SOURCE_OPTIONS,
+    check_model,
+)
+
+
+def test_parser() -> OneLineParser:
+    """Build the parser of `test_models.py`."""
+    parser = OneLineParser(
+        prog="test_models.py",
+        description="Test a checkpoint; the architecture is read from it unless options say it.",
+        epilog="example: python test_models.py --weights <run>/best.pth.tar --num_clips 2 "
+        "--test_crops 10 --save_scores",
+    )
+    add_data_options(parser)
+    add_input_options(parser)
+    add_model_options(parser, "none", pose_only=True)
+    add_test_options(parser)
+    add_device_options(parser)
+    return parser
+
+
+def add_test_options(parser: argparse.ArgumentParser) -> None:
+    """How to test."""
+    group = parser.add_argument_group("test")
+    models = group.add_mutually_exclusive_group(required=True)
+    models.add_argument(
+        "--weights", type=Path, nargs="+", help="checkpoints to test; several make an ensemble"
+    )
+    models.add_argument(
+        "--scores", type=Path, nargs="+", help="score files of earlier tests, .npz or .csv, instead"
+    )
+    group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
+    group.add_argument("--num_clips", type=positive, default=1, help="samplings of each clip")
+    group.add_argument(
+        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
+    )
+    group.add_argument(
+        "-b", "--batch-size", type=positive, default=1, help="clips per forward pass"
+    )
+    group.add_argument("--softmax", action="store_true", help="average probabilities, not logits")
+    group.add_argument("--max_num", type=positive, help="test only the first clips of the list")
+    group.add_argument(
+        "--save_scores",
+        nargs="?",
+        const="npz",
+        choices=("npz", "csv", "both"),
+        help="write per-clip scores to scores_<split>.npz, as a table, or both",
+    )
+    group.add_argument(
+        "--output", type=Path, help="folder of the report; default: the folder of --weights"
+    )
+    _add_ensemble_options(parser)
+
+
+def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several models, and the val list")
+    weighting = group.add_mutually_exclusive_group()
+    weighting.add_argument(
+        "--ensemble_weights",
+        type=non_negative_real,
+        nargs="+",
+        help="one number a model, in any proportion; default: equal",
+    )
+    weighting.add_argument(
+        "--tune_on_val",
+        action="store_true",
+        help="take the weights of the least log loss on the val list",
+    )
+    group.add_argument(
+        "--mean",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what an ensemble averages",
+    )
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="divide logits by the temperature of the least log loss on the val list",
+    )
+    group.add_argument(
+        "--val_scores",
+        type=Path,
+        nargs="+",
+        help="with --scores: the same models on the val list, in the same order",
+    )
+    group.add_argument(
+        "--compare",
+        action="store_true",
+        help="test the other models, and the ensemble, against the first, clip by clip",
+    )
+
+
+def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `test_models.py`; exits with 2 on a wrong option.
+
+    `args.given` holds the names of the options on the command line; `adopt_options` takes the
+    others from the checkpoint, then checks the combination.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = test_parser()
+    args = parser.parse_args(argv)
+    args.given = _given(test_parser(), argv)
+    _check_several(parser, args)
+    return args
+
+
+def _check_several(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of ensembles and of the val list that do not fit together."""
+    count = len(args.weights or args.scores)
+    for name in ("ensemble_weights", "val_scores"):
+        values = getattr(args, name)
+        if values and len(values) != count:
+            parser.error(f"--{name} has {len(values)} values for {count} models: give one for each")
+    if count == 1 and (args.ensemble_weights or args.tune_on_val or args.compare):
+        parser.error("--ensemble_weights, --tune_on_val and --compare need several models")
+    if count > 1 and args.output is None:
+        parser.error("several models need --output: the folder of their common report")
+    if args.val_scores and not args.scores:
+        parser.error("--val_scores goes with --scores: checkpoints score the val list themselves")
+    needs_val = args.tune_on_val or args.calibrate
+    if args.scores and needs_val != bool(args.val_scores):
+        parser.error("--val_scores goes with --scores and --tune_on_val or --calibrate, both ways")
+    if needs_val and args.split == "val":
+        parser.error("--tune_on_val and --calibrate use the val list: a report on it says nothing")
+
+
+def adopt_options(
+    args: argparse.Namespace, stored: Mapping[str, Any], weights: Path | None = None
+) -> argparse.Namespace:
+    """Return the options to test a checkpoint with; their `weights` is that one path.
+
+    Args:
+        args: what `parse_test_args` returned.
+        stored: the options that the checkpoint was trained with; empty for foreign ones.
+        weights: the checkpoint; None is the first of `args.weights`.
+
+    Exits with 2 when an option on the command line contradicts the network in the checkpoint,
+    or the combination is wrong.
+    """
+    parser = test_parser()
+    weights = weights or args.weights[0]
+    for name in FIXED_OPTIONS:
+        if name in args.given and name in stored and getattr(args, name) != stored[name]:
+            parser.error(
+                f"{weights} holds a network with {name} {stored[name]}, the command line "
+                f"says {getattr(args, name)}: drop the option, or name another checkpoint"
+            )
+    adopted = argparse.Namespace(**{**vars(args), "weights": weights})
+    for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
+        if name in stored and name not in args.given:
+            setattr(adopted, name, stored[name])
+    if adopted.dataset is None:
+        parser.error(f"{weights} does not say its data set: add --dataset")
+    if isinstance(adopted.dataset_path, str):
+        adopted.dataset_path = Path(adopted.dataset_path)
+    check_model(parser, adopted)
+    return adopted
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
+    """Return the destinations that `argv` names: parse again without any default."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return frozenset(vars(parser.parse_args(argv)))
