@@ -158,6 +158,8 @@ def become(module, order: dict) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
+        # A shell starts what runs in its background with Ctrl-C ignored, and all children inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, path in enumerate((os.devnull, order["out"], order["err"])):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(path, flags), number)
