@@ -18,7 +18,7 @@ from datasets.check.pool import Workers
 from datasets.check.survey import Survey, in_order, survey
 from errors import InputError
 from files import partial_of, write_json, write_text
-from html_report import MANY_CLASSES, Report, detection_by_split, write_report
+from pages.data_report import MANY_CLASSES, Report, detection_by_split, write_report
 
 _EXAMPLES = 3
 # Spreadsheets take what begins with these for a formula.

@@ -8,7 +8,7 @@ Functions below the scripts get the values that they need; only `models.build_mo
 import argparse
 from collections.abc import Sequence
 
-from option_groups import (
+from options.groups import (
     add_augmentation_options,
     add_data_options,
     add_device_options,
@@ -18,7 +18,7 @@ from option_groups import (
     add_run_options,
     add_start_options,
 )
-from option_types import OneLineParser
+from options.types import OneLineParser
 
 FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
 # What a checkpoint records so that testing rebuilds the same network and the same input.
@@ -61,7 +61,11 @@ SOURCE_OPTIONS = (
     "synthetic_size",
     "synthetic_clips",
     "synthetic_seed",
+    "fold",
+    "fold_seed",
+    "fold_val",
 )
+FOLD_OPTIONS = ("fold", "fold_seed", "fold_val")
 
 
 # ---------------------------------------------------------------- parsers
@@ -122,6 +126,8 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     check_name(parser, "--experiment_name", args.experiment_name)
     if args.amp_dtype is not None and not args.with_amp:
         parser.error("--amp_dtype needs --with_amp")
+    check_fold(parser, args)
+    check_fold_options(parser, args)
     check_model(parser, args)
 
 
@@ -129,6 +135,20 @@ def check_name(parser: argparse.ArgumentParser, option: str, name: str) -> None:
     """Refuse a name that is a path: it becomes one folder."""
     if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
         parser.error(f"{option} {name!r} must be a plain name, no path")
+
+
+def check_fold(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse lists beside `--fold`, which brings its own."""
+    lists = [f"--{s}_list" for s in ("train", "val", "test") if getattr(args, f"{s}_list")]
+    if args.fold is not None and lists:
+        parser.error(f"--fold {args.fold} has lists of its own: drop {' and '.join(lists)}")
+
+
+def check_fold_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of a fold without one."""
+    for name in FOLD_OPTIONS[1:]:
+        if args.fold is None and getattr(args, name) is not None:
+            parser.error(f"--{name} needs --fold k/K")
 
 
 def fill_defaults(args: argparse.Namespace) -> None:

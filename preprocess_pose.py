@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pose_opts
 from checkup import check_prepared
 from console import say
 from datasets.catalogue import find_row
@@ -26,12 +25,13 @@ from extraction import Tally, Worker, claimed, device_of, named, say_damaged
 from files import remove_partials
 from machine import StopRequest, num_cores, prepare_cpu
 from models.estimators import EstimatorOpts, build_estimator, weights_notes
+from options.poses import parse_pose_args
 from ranks import Ranks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Estimate what is missing; return how many clips were done, by all processes."""
-    args = pose_opts.parse_pose_args(argv)
+    args = parse_pose_args(argv)
     row = find_row(args.dataset)
     root = args.dataset_path / row.folder
     records = listed_clips(root)

@@ -12,13 +12,13 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import data_opts
 from checkup import check_prepared
 from console import StepLine, say, warn
 from datasets.prepare import frfs, frfs_output
 from datasets.prepare.frfs import Download, Tables
 from datasets.prepare.frfs_output import SPLITS, ListChoices, list_path
 from errors import InputError, printable, run_script
+from options.data import parse_frfs_args
 
 NEEDED = """FR-FS is not part of this program, which needs the unpacked download:
     {root}/Images/<key>/0.jpg 1.jpg ...     a folder of frames for each clip
@@ -31,7 +31,7 @@ LINKS = {"hard": "hard links", "copy": "copies", "symlink": "symbolic links"}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare the data set, or say what is needed for it."""
-    args = data_opts.parse_frfs_args(argv)
+    args = parse_frfs_args(argv)
     root = args.dataset_path / "FRFS"
     found = frfs.find_download(args.source) if args.source else frfs.find_default(args.dataset_path)
     if found is None:

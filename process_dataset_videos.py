@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import data_opts
 from checkup import check_prepared
 from console import StepLine, say, warn
 from datasets.clip_table import ClipRow
@@ -34,13 +33,14 @@ from datasets.prepare.video_table import (
     read_table,
 )
 from errors import InputError, printable, run_script
+from options.data import parse_videos_args
 
 _MOST_GAPS_SAID = 10  # classes that a list lacks, each on a line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare the data set."""
-    args = data_opts.parse_videos_args(argv)
+    args = parse_videos_args(argv)
     root = args.dataset_path / args.dataset
     workers = _count_cores() if args.workers is None else args.workers
     listing = read_listing(args, root)

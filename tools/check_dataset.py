@@ -15,14 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import data_opts  # noqa: E402
 from checkup import Checkup, check_prepared  # noqa: E402
 from errors import run_script  # noqa: E402
+from options.data import parse_check_args  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> Checkup:
     """Check what the options name."""
-    args = data_opts.parse_check_args(argv)
+    args = parse_check_args(argv)
     return check_prepared(
         args.dataset,
         args.dataset_path,

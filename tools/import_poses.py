@@ -16,7 +16,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import pose_opts  # noqa: E402
 from checkup import check_prepared  # noqa: E402
 from console import StepLine, say, warn  # noqa: E402
 from datasets.catalogue import find_row  # noqa: E402
@@ -43,11 +42,12 @@ from datasets.poses import OTHER_FRAMES, is_of_other_frames, save_poses  # noqa:
 from datasets.records import ClipRecord, load_records  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import alone_in, remove_partials  # noqa: E402
+from options.poses import parse_import_args  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import, report, check; return how many clips were written (or would be, in a dry run)."""
-    args = pose_opts.parse_import_args(argv)
+    args = parse_import_args(argv)
     root = args.dataset_path / find_row(args.dataset).folder
     if not args.source.exists():
         raise InputError(f"--source {args.source} is not there: name the file or folder to import")

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from option_groups import POSE_BACKENDS
-from option_types import OneLineParser, frame_size, natural, positive, probability, seed_number
+from options.groups import POSE_BACKENDS
+from options.types import OneLineParser, frame_size, natural, positive, probability, seed_number
 
 IMPORT_FORMATS = ("alphapose", "openpose", "npy", "npz", "pyskl")
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from option_types import OneLineParser, natural, positive, positive_real, probability, seed_number
+from options.types import OneLineParser, natural, positive, positive_real, probability, seed_number
 
 
 def parse_frfs_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

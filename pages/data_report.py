@@ -1,21 +1,19 @@
 """The report of a check as one HTML file that needs nothing else: no script, no network."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from datasets.check.findings import KINDS, Finding, Kind, printable
 from datasets.check.keypoints import LEAST_DETECTED
-from datasets.check.strips import Sheet, Strip
+from datasets.check.strips import Sheet
 from datasets.check.survey import Survey
 from files import write_text
+from pages.page import render_page
 
-_TEMPLATES = Path(__file__).resolve().parent / "templates"
 _EXAMPLES = 12
 _BINS = 10
 # More classes than this are folded away.
@@ -81,18 +79,9 @@ def write_report(path: Path, report: Report) -> None:
 
 def render_report(report: Report) -> str:
     """Return the report as HTML; every text in it is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = _data_uri
-    environment.filters["short"] = lambda path: _short(path, report.survey.root)
-    environment.filters["commas"] = lambda number: f"{number:,}"
-    environment.filters["percent"] = lambda share: f"{share:.1%}"
-    return environment.get_template("dataset_report.html").render(_context(report))
+    root = report.survey.root
+    filters = {"short": lambda path: _short(path, root)}
+    return render_page("dataset_report.html", _context(report), filters)
 
 
 def _context(report: Report) -> dict[str, Any]:
@@ -162,10 +151,6 @@ def _count_bars(counts: dict[str, int]) -> list[Bar]:
     longest = max(counts.values(), default=1)
     ordered = sorted(counts.items(), key=lambda item: -item[1])[:10]
     return [Bar(name, count, count / longest) for name, count in ordered]
-
-
-def _data_uri(strip: Strip) -> str:
-    return "data:image/jpeg;base64," + b64encode(strip.jpeg).decode("ascii")
 
 
 def _short(path: str, root: Path) -> str:

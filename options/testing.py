@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from option_groups import (
+from options.groups import (
     add_data_options,
     add_device_options,
     add_input_options,
     add_model_options,
 )
-from option_types import OneLineParser, non_negative_real, positive
+from options.types import OneLineParser, natural, non_negative_real, positive
 from opts import (
     FIXED_OPTIONS,
+    FOLD_OPTIONS,
     INPUT_OPTIONS,
     MODEL_OPTIONS,
     POSE_OPTIONS,
     SOURCE_OPTIONS,
+    check_fold,
+    check_fold_options,
     check_model,
 )
 
@@ -69,6 +72,13 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--output", type=Path, help="folder of the report; default: the folder of --weights"
     )
+    group.add_argument(
+        "--report_clips",
+        type=natural,
+        default=8,
+        help="clips of each kind (worst, most uncertain) that report.html shows; 0: no pictures",
+    )
+    group.add_argument("--no_report", action="store_true", help="write no report.html")
     _add_ensemble_options(parser)
 
 
@@ -119,8 +129,11 @@ def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = test_parser()
     args = parser.parse_args(argv)
-    args.given = _given(test_parser(), argv)
+    args.given = named_options(test_parser(), argv)
+    check_fold(parser, args)  # a list may replace one of a fold that the checkpoint names
     _check_several(parser, args)
+    if args.scores and args.dataset is not None:
+        check_model(parser, args)  # the data set that the pictures of the report come from
     return args
 
 
@@ -166,19 +179,26 @@ def adopt_options(
                 f"says {getattr(args, name)}: drop the option, or name another checkpoint"
             )
     adopted = argparse.Namespace(**{**vars(args), "weights": weights})
+    # A fold is one of its data set.
+    is_other = args.dataset not in (None, stored.get("dataset"))
+    kept = FOLD_OPTIONS if is_other else ()
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
-        if name in stored and name not in args.given:
+        if name in stored and name not in args.given and name not in kept:
             setattr(adopted, name, stored[name])
     if adopted.dataset is None:
         parser.error(f"{weights} does not say its data set: add --dataset")
     if isinstance(adopted.dataset_path, str):
         adopted.dataset_path = Path(adopted.dataset_path)
+    check_fold_options(parser, adopted)
     check_model(parser, adopted)
     return adopted
 
 
-def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
-    """Return the destinations that `argv` names: parse again without any default."""
+def named_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
+    """Return the destinations that `argv` names: parse again without any default.
+
+    The parser is of no use afterwards.
+    """
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     return frozenset(vars(parser.parse_args(argv)))

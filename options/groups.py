@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from option_types import (
+from options.types import (
     crop_scale,
     frame_size,
     natural,
@@ -50,6 +50,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
             type=Path,
             help=f"lines 'folder num_frames label' instead of the data set's own {split} list",
         )
+    _add_fold_options(group)
     group.add_argument("--class_names", nargs="+", help="names in order of the label, for reports")
     group.add_argument(
         "--missing_pose",
@@ -79,6 +80,40 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "-j", "--workers", type=natural, default=4, help="loader processes; 0 loads in this one"
     )
     add_synthetic_options(parser)
+
+
+def _add_fold_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--fold",
+        type=_fold,
+        metavar="k/K",
+        help="test the k-th of K folds and train on the others: the lists in <data set>/folds/ "
+        "if there are such, else all clips of the data set's lists are dealt anew by group; "
+        "k/groups leaves one group out",
+    )
+    group.add_argument(
+        "--fold_seed", type=seed_number, help="of folds that are dealt anew; default 0"
+    )
+    group.add_argument(
+        "--fold_val",
+        type=probability,
+        help="share of all clips that folds dealt anew keep for validation, default 0.15; 0 of any "
+        "folds: train on all that is not tested, and validate on the same clips",
+    )
+
+
+def _fold(text: str) -> str:
+    """Read '2/5' or '2/groups'; return the one spelling."""
+    number, slash, count = text.partition("/")
+    is_number = slash and number.isascii() and number.isdigit() and len(number) <= 9
+    if count != "groups" and is_number:
+        is_number = count.isascii() and count.isdigit() and len(count) <= 9 and int(count) >= 2
+    if not is_number or int(number) < 1 or (count != "groups" and int(number) > int(count)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no fold: write k/K with k from 1 to K and K at least 2, as in 2/5, or "
+            "k/groups"
+        )
+    return f"{int(number)}/{count if count == 'groups' else int(count)}"
 
 
 def add_synthetic_options(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""The parsers of the programs, and the options themselves; `opts.py` has those of training."""

@@ -1,0 +1,1 @@
+"""Reports as HTML files that need nothing else: no script, no network."""
