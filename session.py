@@ -14,6 +14,7 @@ import opts
 from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
 from datasets.facts import data_facts
+from datasets.folds import write_fold
 from datasets.loading import (
     DataSource,
     build_eval_loader,
@@ -77,6 +78,8 @@ def train(args: argparse.Namespace) -> float:
         return _evaluate_only(session, Path(args.resume))
     if resumed is None:
         run = RunFolder.create(runs_folder(args), args.experiment_name, vars(args))
+        if session.source.fold is not None:
+            write_fold(run.path / "lists", session.source.fold, session.source.classes)
         say(f"run folder: {run.path}")
     else:
         run = RunFolder(resumed.parent)
@@ -109,6 +112,8 @@ def open_data(args: argparse.Namespace) -> DataSource:
     with StepLine("making the built-in data set", every=100) as line:
         source = open_dataset(args, progress=line)
     check_disjoint(source, args)
+    if source.fold is not None:
+        say(source.fold.note)
     if source.is_published:
         warn(
             "published protocol: val is the test list, so the epoch is chosen on the test clips; "

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ import opts
 from datasets.catalogue import DatasetRow, find_row
 from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, Estimate, ViewSpec, collate
+from datasets.folds import Fold, FoldChoice, find_fold, written_lists
 from datasets.leakage import find_overlaps
 from datasets.order import EpochBatches
 from datasets.records import (
@@ -41,20 +42,37 @@ class DataSource:
         root: folder with frames/ and poses/.
         lists: split -> clip list; not every one need be there.
         classes: class names in order of the label.
+        fold: the fold of cross-validation that the options name; None without `--fold`.
+        folded: split -> clips of the fold; those of a list that was named beside it are not here.
     """
 
     row: DatasetRow
     root: Path
     lists: Mapping[str, Path]
     classes: tuple[str, ...]
+    fold: Fold | None = None
+    folded: Mapping[str, tuple[ClipRecord, ...]] = field(default_factory=dict)
 
     def records(self, split: str) -> tuple[ClipRecord, ...]:
-        """Read the list of a split.
+        """Return the clips of a split, read from its list or made as part of a fold.
 
         Raises:
             InputError: see `load_records`.
         """
+        if split in self.folded:
+            return self.folded[split]
         return load_records(self.lists[split], len(self.classes))
+
+    def has(self, split: str) -> bool:
+        """Say whether there are clips of a split."""
+        return split in self.folded or self.lists[split].is_file()
+
+    def name_of(self, split: str) -> str:
+        """Return what to call the list of a split in a message."""
+        if split in self.lists:
+            return str(self.lists[split])
+        number, count = (self.fold.number, self.fold.count) if self.fold else (0, 0)
+        return f"the {split} list of fold {number} of {count}"
 
     @property
     def is_published(self) -> bool:
@@ -62,7 +80,7 @@ class DataSource:
         declared = [
             read_header(self.lists[split]).get("protocol")
             for split in ("val", "test")
-            if self.lists[split].is_file()
+            if split in self.lists and self.lists[split].is_file()
         ]
         return declared == [PUBLISHED, PUBLISHED]
 
@@ -89,7 +107,10 @@ def open_dataset(
     root = _make_synthetic(args, progress) if row.name == "synthetic" else _find_root(args, row)
     given = {split: getattr(args, f"{split}_list", None) for split in SPLITS}
     lists = {split: given[split] or root / f"{split}_videofolder.txt" for split in SPLITS}
-    return DataSource(row, root, lists, _name_classes(args.class_names, row, lists))
+    choice = fold_choice(args)
+    if choice is None:
+        return DataSource(row, root, lists, _name_classes(args.class_names, row, lists))
+    return _open_fold(args, row, root, choice)
 
 
 def check_disjoint(source: DataSource, args: argparse.Namespace) -> None:
@@ -102,13 +123,16 @@ def check_disjoint(source: DataSource, args: argparse.Namespace) -> None:
     """
     if args.allow_overlap:
         return
-    present = {split: source.records(split) for split in SPLITS if source.lists[split].is_file()}
+    present = {split: source.records(split) for split in SPLITS if source.has(split)}
     for overlap in find_overlaps(present, load_table(source.root)):
-        if source.is_published and (overlap.one, overlap.other) == ("val", "test"):
+        pair = (overlap.one, overlap.other)
+        if source.is_published and pair == ("val", "test"):
             continue
+        if pair == ("train", "val") and present["train"] == present["val"] and source.folded:
+            continue  # --fold_val 0 asked for that
         raise InputError(
-            f"{source.lists[overlap.one]} and {source.lists[overlap.other]} {overlap.text()}: a "
-            "result on them would be no test; separate the lists or add --allow_overlap"
+            f"{source.name_of(overlap.one)} and {source.name_of(overlap.other)} {overlap.text()}: "
+            "a result on them would be no test; separate the lists or add --allow_overlap"
         )
 
 
@@ -205,6 +229,25 @@ def _find_root(args: argparse.Namespace, row: DatasetRow) -> Path:
             "correct --dataset_path, or try --dataset synthetic, which needs no files"
         )
     return root
+
+
+def fold_choice(args: argparse.Namespace) -> FoldChoice | None:
+    """Return the fold that the options name; None where they name none."""
+    text = getattr(args, "fold", None)
+    return FoldChoice(text, args.fold_seed, args.fold_val) if text else None
+
+
+def _open_fold(
+    args: argparse.Namespace, row: DatasetRow, root: Path, choice: FoldChoice
+) -> DataSource:
+    """Open the lists of a fold; a list that an option names takes the place of one of them."""
+    own = {split: root / f"{split}_videofolder.txt" for split in SPLITS}
+    written = written_lists(root, choice)
+    classes = _name_classes(args.class_names, row, written or own)
+    fold = find_fold(root, own, choice, classes)
+    given = {s: path for s in SPLITS if (path := getattr(args, f"{s}_list", None)) is not None}
+    folded = {split: clips for split, clips in fold.records.items() if split not in given}
+    return DataSource(row, root, {**fold.paths, **given}, classes, fold, folded)
 
 
 def _name_classes(

@@ -220,30 +220,121 @@ def make_folds(
     Raises:
         InputError: it cannot be done; the message says why.
     """
+    fold_of = deal_folds(labels, groups, num_folds, seed, classes)
+    return [
+        cut_fold(labels, groups, [of == fold for of in fold_of], val_fraction, seed, classes)
+        for fold in range(num_folds)
+    ]
+
+
+def deal_folds(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    num_folds: int,
+    seed: int,
+    classes: Sequence[str] = (),
+    *,
+    least: int = 3,
+) -> list[int]:
+    """Deal clips to test folds, by group, stratified.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        num_folds: at least 2; as many as groups leaves one group out at a time.
+        seed: chooses among equally good ways.
+        classes: names of the classes, for messages; without them their numbers are said.
+        least: groups that are needed in any case: 3 where val is cut from what is not tested.
+
+    Returns:
+        The fold of each clip, 0 to num_folds - 1: the same whatever the order of the clips.
+
+    Raises:
+        InputError: it cannot be done; the message says why.
+    """
     names, index, counts = _tabulate(labels, groups)
-    rng = np.random.default_rng(seed)
-    if len(names) < max(num_folds, 3):
+    if len(names) < max(num_folds, least):
         raise InputError(
             f"the clips belong to {len(names)} groups, {num_folds} folds need "
-            f"{max(num_folds, 3)}: choose fewer --folds, or name finer groups"
+            f"{max(num_folds, least)}: choose fewer --folds, or name finer groups"
         )
+    rng = np.random.default_rng(seed)
     fold_of = deal_groups(counts, [1 / num_folds] * num_folds, rng, is_fold=True)
     if fold_of is None:
         raise InputError(
             f"no {num_folds} folds keep every class for training ({_scarcest(counts, classes)}): "
             "choose other --folds, or name finer groups"
         )
-    folds = []
-    for fold in range(num_folds):
-        tested = fold_of[index] == fold
-        rest = np.flatnonzero(~tested).tolist()
-        share = val_fraction * len(index) / len(rest)
-        cut = cut_validation(
-            [labels[i] for i in rest], [groups[i] for i in rest], min(share, 0.5), seed, classes
+    left = len(names) - np.bincount(fold_of, minlength=num_folds)
+    if left.min() < least - 1:
+        raise InputError(
+            f"fold {int(left.argmin()) + 1} of {num_folds} leaves one group, and the lists train "
+            "and val need 2: choose more --folds, or name finer groups"
         )
-        split_of = dict(zip(rest, cut, strict=True))
-        folds.append([split_of.get(i, "test") for i in range(len(index))])
-    return folds
+    return [int(fold) for fold in fold_of[index]]
+
+
+def deal_single_groups(
+    labels: Sequence[int], groups: Sequence[str], classes: Sequence[str] = (), *, least: int = 3
+) -> list[int]:
+    """Make a fold of each group: leave one group out.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        classes: names of the classes, for messages; without them their numbers are said.
+        least: groups that are needed: 3 where val is cut from what is not tested.
+
+    Returns:
+        The fold of each clip: the place of its group among the sorted names.
+
+    Raises:
+        InputError: too few groups, or a class is in one group alone, so that no clip of it would be
+            left for training.
+    """
+    names, index, counts = _tabulate(labels, groups)
+    if len(names) < least:
+        raise InputError(
+            f"the clips belong to {len(names)} groups, leaving one out needs {least}: name finer "
+            "groups"
+        )
+    if ((counts > 0).sum(0) == 1).any():
+        raise InputError(
+            f"leaving one group out leaves a class without training clips "
+            f"({_scarcest(counts, classes)}): choose a number of folds, or name finer groups"
+        )
+    return [int(fold) for fold in index]
+
+
+def cut_fold(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    is_tested: Sequence[bool],
+    val_fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
+) -> list[str]:
+    """Split the clips that a fold does not test into train and val.
+
+    Args:
+        labels: class of each clip, N.
+        groups: group of each clip, N.
+        is_tested: whether the fold tests it, N.
+        val_fraction: wanted share of val among all clips; at most half of the rest is taken.
+        seed: chooses among equally good splits.
+        classes: names of the classes, for messages; without them their numbers are said.
+
+    Returns:
+        N of "train", "val", "test".
+
+    Raises:
+        InputError: it cannot be done; the message says why.
+    """
+    rest = [i for i, tested in enumerate(is_tested) if not tested]
+    share = min(val_fraction * len(labels) / len(rest), 0.5)
+    cut = cut_validation([labels[i] for i in rest], [groups[i] for i in rest], share, seed, classes)
+    split_of = dict(zip(rest, cut, strict=True))
+    return [split_of.get(i, "test") for i in range(len(labels))]
 
 
 def _deal_clips(

@@ -1,0 +1,399 @@
+"""Folds x seeds as processes of the training and test programs: started, stopped, gone on with.
+
+A cross-validation is a folder. `plan.json` says what is run; `runs/seed<s>_fold<k>/` holds the run
+folder of one training, the logs, and, once it is tested, `done.json`. Whatever is killed at any
+moment, the next start goes on from there and ends with the same numbers.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import opts
+from children import Child, end
+from datasets.facts import hash_records
+from datasets.folds import Fold
+from datasets.loading import check_disjoint, open_dataset
+from errors import InputError
+from files import read_regular, write_json
+from machine import StopRequest
+from options.testing import named_options, parse_test_args, test_parser
+from reports import plain
+from results.score_files import ClipScores, read_scores
+
+PLAN, DONE = "plan.json", "done.json"
+_SCRIPTS = ("main.py", "main_only_pose.py")
+_TEST = "test_models.py"
+_RUN_NAME = "run"
+# What the driver sets for each run.
+_OURS = (
+    "fold", "seed", "experiment_path", "experiment_name", "resume", "evaluate", "start_epoch",
+    "train_list", "val_list", "test_list",
+)  # fmt: skip
+_OURS_IN_TEST = (
+    "weights", "scores", "output", "save_scores", "split", "max_num", "dataset", "fold",
+    "fold_seed", "fold_val", "train_list", "val_list", "test_list",
+)  # fmt: skip
+# Options of the training line that tests take over, and their spelling.
+_MACHINE = {"device": "--device", "gpus": "--gpus", "workers": "--workers", "threads": "--threads"}
+# What may differ when a cross-validation goes on: it changes no number.
+_FREE = frozenset({"workers", "print_freq", "device", "gpus", "dataset_path"})
+_POLL_SECONDS = 0.05
+# Folds that are dealt before the first training starts; where there are more, groups are many.
+_MOST_TRIED = 20
+_MOST_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cross-validation runs.
+
+    Attributes:
+        script: the training program.
+        line: its options as given.
+        options: the same, parsed, as JSON values.
+        folds: "5", or "groups" to leave one group out at a time.
+        count: how many folds that makes.
+        test: options of the tests as given.
+        last: whether the last epoch is tested instead of the best on val.
+        clips: of the data set.
+        sha256: of their lines.
+        has_val: whether the val list is other clips than the train list.
+    """
+
+    script: str
+    line: tuple[str, ...]
+    options: Mapping[str, Any]
+    folds: str
+    count: int
+    test: tuple[str, ...]
+    last: bool
+    clips: int
+    sha256: str
+    has_val: bool
+
+    @property
+    def weights(self) -> str:
+        """Name of the checkpoint that is tested."""
+        return "last.pth.tar" if self.last else "best.pth.tar"
+
+    @property
+    def command(self) -> str:
+        """The training line, to be shown."""
+        return shlex.join([self.script, *self.line])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what tells this plan from another one."""
+        options = {name: value for name, value in self.options.items() if name not in _FREE}
+        return {
+            "script": self.script,
+            "folds": self.folds,
+            "count": self.count,
+            "test": shlex.join(self.test),
+            "last": self.last,
+            "clips": self.clips,
+            "sha256": self.sha256,
+            "options": options,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training and its test.
+
+    Attributes:
+        seed: of the training.
+        fold: that is tested, counted from 1.
+        folder: of its files.
+    """
+
+    seed: int
+    fold: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"seed {self.seed}, fold {self.fold}"
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def make_plan(line: Sequence[str], folds: str, test: Sequence[str], *, last: bool) -> Plan:
+    """Check the training line and the test options, and open the data set.
+
+    Args:
+        line: 'main.py --dataset ...' as for a single training; a 'python' in front is left out.
+        folds: number of folds, or "groups".
+        test: options of test_models.py.
+        last: test the last epoch.
+
+    Raises:
+        InputError: the line is none, names what the folds set, or the data set has no such folds.
+        SystemExit: 2, when a program does not accept its options.
+    """
+    script, options = _split_line(line)
+    args = _parse_training(script, options)
+    _parse_test(test)
+    fold = _open_fold(args, 1, folds)
+    for number in range(2, min(fold.count, _MOST_TRIED) + 1):
+        _open_fold(args, number, folds)  # before hours are spent on the first ones
+    records = {record for split in fold.records.values() for record in split}
+    if args.fold_val == 0 and not last:
+        raise InputError(
+            "--fold_val 0 keeps no clips to choose the best epoch by: add --last before the --"
+        )
+    return Plan(
+        script, tuple(options), plain(vars(args)), folds, fold.count, tuple(test), last,
+        len(records), hash_records(sorted(records, key=lambda r: r.name)), fold.is_validated_apart,
+    )  # fmt: skip
+
+
+def _open_fold(args: argparse.Namespace, number: int, folds: str) -> Fold:
+    """Return a fold of the data set that the training line names.
+
+    Raises:
+        InputError: there is none such, or it shares clips, contents or groups.
+    """
+    options = argparse.Namespace(**{**vars(args), "fold": f"{number}/{folds}"})
+    source = open_dataset(options)
+    check_disjoint(source, options)
+    if source.fold is None:
+        raise ValueError("a data set opened with a fold has one")
+    return source.fold
+
+
+def _split_line(line: Sequence[str]) -> tuple[str, list[str]]:
+    words = list(line)
+    if words and Path(words[0]).name.startswith("python"):
+        words = words[1:]
+    if not words or Path(words[0]).name not in _SCRIPTS:
+        what = repr(words[0]) if words else "nothing"
+        raise InputError(
+            f"after -- comes {what}: write the training line, as in -- main_only_pose.py "
+            "--dataset synthetic --epochs 30"
+        )
+    return Path(words[0]).name, words[1:]
+
+
+def _parse_training(script: str, options: Sequence[str]) -> argparse.Namespace:
+    is_pose = script == "main_only_pose.py"
+    named = named_options(opts.train_parser("pose" if is_pose else "none"), options)
+    ours = sorted(named & set(_OURS))
+    if ours:
+        raise InputError(
+            f"the training line says --{ours[0]}, which each run of a cross-validation gets anew: "
+            "leave it out"
+        )
+    # The parsers need a fold to accept options of folds.
+    parse = opts.parse_pose_train_args if is_pose else opts.parse_train_args
+    return parse([*options, "--fold", "1/groups"])
+
+
+def _parse_test(test: Sequence[str]) -> None:
+    args = parse_test_args(["--weights", "best.pth.tar", *test])
+    ours = sorted(args.given & set(_OURS_IN_TEST) - {"weights"})
+    if ours or list(test).count("--weights"):
+        raise InputError(
+            f"--test says --{ours[0] if ours else 'weights'}, which each test of a "
+            "cross-validation gets anew: leave it out"
+        )
+
+
+def begin(output: Path, plan: Plan) -> None:
+    """Write the plan, or make sure that the folder holds this one.
+
+    Raises:
+        InputError: it holds another one, or files of something else.
+    """
+    path = output / PLAN
+    if not path.exists():
+        foreign = next((p for p in sorted(output.iterdir()) if not p.name.startswith(".")), None)
+        if foreign is not None:
+            raise InputError(
+                f"--output {output} holds {foreign.name} and no {PLAN}: name a new folder, or that "
+                "of the cross-validation to go on with"
+            )
+        write_json(path, plan.to_json())
+        return
+    then, now = _read_plan(path), json.loads(json.dumps(plan.to_json()))
+    for name in now:
+        if name != "options" and then.get(name) != now[name]:
+            _refuse(output, _WORDS.get(name, name), then.get(name), now[name])
+    before = then["options"] if isinstance(then.get("options"), dict) else {}
+    for name, value in now["options"].items():
+        if before.get(name) != value:
+            _refuse(output, f"--{name}", before.get(name), value)
+
+
+_WORDS = {
+    "folds": "--folds",
+    "count": "folds in number",
+    "test": "--test",
+    "last": "--last",
+    "clips": "clips in number",
+    "sha256": "clip lists of SHA-256",
+}
+
+
+def _refuse(output: Path, name: str, then: object, now: object) -> None:
+    raise InputError(
+        f"{output} was begun with {name} {then}, this command has {now}: give the same again to go "
+        "on, or another --output"
+    )
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_regular(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged: name another --output, or remove that folder")
+    return value
+
+
+# ---------------------------------------------------------------- cells
+
+
+def list_cells(output: Path, plan: Plan, seeds: Sequence[int]) -> list[Cell]:
+    """Return every training of the plan: all folds of the first seed, then of the next."""
+    return [
+        Cell(seed, fold, output / "runs" / f"seed{seed}_fold{fold}")
+        for seed in seeds
+        for fold in range(1, plan.count + 1)
+    ]
+
+
+def read_cell(cell: Cell) -> ClipScores | None:
+    """Return the scores of a finished cell; None where there is still something to do."""
+    try:
+        place = json.loads(read_regular(cell.folder / DONE, _MOST_BYTES))["run"]
+        return read_scores(cell.folder / place / "scores_test.npz")
+    except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
+        return None
+
+
+def _find_run(cell: Cell) -> Path | None:
+    """Return the run folder that has a checkpoint; what was left before the first one is removed.
+
+    There is at most one: a run that has a checkpoint is gone on with.
+    """
+    found = sorted(cell.folder.glob("experiments/*/*/*/last.pth.tar"))
+    if not found:
+        shutil.rmtree(cell.folder / "experiments", ignore_errors=True)
+        return None
+    return found[-1].parent
+
+
+def _training(plan: Plan, cell: Cell) -> list[str]:
+    run = _find_run(cell)
+    resume = [] if run is None else ["--resume", str(run / "last.pth.tar")]
+    return [
+        plan.script, *plan.line, "--fold", f"{cell.fold}/{plan.folds}", "--seed", str(cell.seed),
+        "--experiment_path", str(cell.folder), "--experiment_name", _RUN_NAME, *resume,
+    ]  # fmt: skip
+
+
+def _testing(plan: Plan, cell: Cell) -> list[str]:
+    run = _find_run(cell) or cell.folder
+    named = named_options(test_parser(), ["--weights", "x", *plan.test])
+    machine: list[str] = []
+    for name, option in _MACHINE.items():
+        value = plan.options[name]
+        if value is not None and name not in named:
+            machine += [option, *map(str, value if isinstance(value, list) else [value])]
+    if plan.options["allow_overlap"] and "allow_overlap" not in named:
+        machine.append("--allow_overlap")
+    scores = ["--save_scores", "both"]
+    return [_TEST, "--weights", str(run / plan.weights), *scores, *machine, *plan.test]
+
+
+# ---------------------------------------------------------------- processes
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A step of a cell at work."""
+
+    cell: Cell
+    step: str
+    child: Child
+
+
+def run_cells(
+    plan: Plan, cells: Sequence[Cell], jobs: int, tell: Callable[[Cell, str], None]
+) -> dict[Cell, str]:
+    """Train and test every cell, several at a time.
+
+    Args:
+        plan: what is run.
+        cells: those to do.
+        jobs: how many at a time.
+        tell: called when a cell has ended, with why it failed or "".
+
+    Returns:
+        The cells that failed -> why, in a line.
+
+    Raises:
+        Interrupted: a signal came; the programs have saved and ended.
+    """
+    waiting, active, failed = deque(cells), list[_Work](), dict[Cell, str]()
+    with StopRequest() as stop:
+        try:
+            while waiting or active:
+                while waiting and len(active) < jobs:
+                    active.append(_start(plan, waiting.popleft(), "training"))
+                for work in [work for work in active if work.child.poll() is not None]:
+                    active.remove(work)
+                    active += _follow(plan, work, failed, tell)
+                stop.poll()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            end(work.child for work in active)
+    return failed
+
+
+def _start(plan: Plan, cell: Cell, step: str) -> _Work:
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    command = (_training if step == "training" else _testing)(plan, cell)
+    log = cell.folder / f"{step}.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ python {shlex.join(command)}\n")
+    return _Work(cell, step, Child.start(command, log, os.getpid()))
+
+
+def _follow(
+    plan: Plan, work: _Work, failed: dict[Cell, str], tell: Callable[[Cell, str], None]
+) -> list[_Work]:
+    """Return what comes after a step that has ended: the test after the training."""
+    cell, reason = work.cell, ""
+    code = work.child.poll() or 0
+    if code:
+        reason = f"{work.step}: {work.child.reason(code)}"
+    elif _find_run(cell) is None:
+        reason = f"{work.step} ended well and left no checkpoint"
+    elif work.step == "training":
+        return [_start(plan, cell, "test")]
+    else:
+        _finish(cell)
+        reason = "" if read_cell(cell) else "the test left no scores that can be read"
+    if reason:
+        failed[cell] = reason
+    tell(cell, reason)
+    return []
+
+
+def _finish(cell: Cell) -> None:
+    run = _find_run(cell)
+    if run is not None:
+        write_json(cell.folder / DONE, {"run": run.relative_to(cell.folder).as_posix()})

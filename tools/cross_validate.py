@@ -1,0 +1,375 @@
+"""Train and test every fold of a data set with several seeds, and say what that shows together.
+
+python tools/cross_validate.py --folds 5 --seeds 0 1 2 --output cv/pose -- main_only_pose.py \
+    --dataset synthetic --optimizer adamw --lr 0.001 --epochs 30
+python tools/cross_validate.py --compare cv/rgb cv/pose
+
+After `--` comes the line of a single training. The same command again goes on where it stopped.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import campaign  # noqa: E402
+from campaign import Cell, Plan  # noqa: E402
+from console import say, warn  # noqa: E402
+from errors import InputError, run_script  # noqa: E402
+from files import (  # noqa: E402
+    alone_in,
+    read_regular,
+    remove_partials,
+    replacing,
+    write_json,
+    write_text,
+)
+from options.types import OneLineParser, positive, seed_number  # noqa: E402
+from results.cross_validation import (  # noqa: E402
+    CrossValidation,
+    compare_folded,
+    pool_folds,
+    sum_up,
+)
+from results.fold_tables import markdown  # noqa: E402
+from results.score_files import ClipScores, read_scores, write_scores  # noqa: E402
+
+_MOST_BYTES = 2**28
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is missing, then report; or compare."""
+    args = parse(argv)
+    if args.compare:
+        compare_folders(args.compare, args.output)
+        return
+    plan = campaign.make_plan(args.line, args.folds, args.test, last=args.last)
+    make_folder(args.output)
+    with alone_in(args.output):
+        campaign.begin(args.output, plan)
+        remove_partials(args.output)  # once it is known that the folder is ours
+        cells = campaign.list_cells(args.output, plan, args.seeds)
+        failed = run(plan, cells, args.jobs)
+        report(args.output, plan, args.seeds, cells)
+    if failed:
+        cell, reason = next(iter(failed.items()))
+        raise InputError(
+            f"{len(failed)} of {len(cells)} runs failed, such as {cell.name}: {reason} (logs in "
+            f"{cell.folder}); mend that and give the same command again"
+        )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options; the training line after '--' becomes `line`."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    has_line = "--" in words
+    cut = words.index("--") if has_line else len(words)
+    parser = build_parser()
+    args = parser.parse_args(words[:cut])
+    args.line = words[cut + 1 :]
+    if args.compare:
+        if has_line or args.folds:
+            parser.error("--compare reads what is there: give it alone, or with --output")
+        return args
+    missing = [f"--{name}" for name in ("folds", "output") if getattr(args, name) is None]
+    if missing:
+        parser.error(f"needs {' and '.join(missing)}")
+    if not has_line:
+        parser.error("the training line is missing: put it after --, as in -- main.py --dataset X")
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error("--seeds names a seed twice")
+    return args
+
+
+def build_parser() -> OneLineParser:
+    """Build the parser."""
+    parser = OneLineParser(
+        prog="cross_validate.py",
+        usage="cross_validate.py --folds K|groups [--seeds N ...] --output DIR [options] -- "
+        "main.py [training options]\n       cross_validate.py --compare DIR DIR ...",
+        description="Train and test every fold with every seed; given again, it goes on where it "
+        "stopped.",
+        epilog="example: python tools/cross_validate.py --folds groups --seeds 0 1 2 --output cv "
+        "-- main_only_pose.py --dataset jumps --dataset_path data --epochs 60",
+    )
+    parser.add_argument("--folds", type=folds, help="how many, or 'groups': leave one group out")
+    parser.add_argument(
+        "--seeds", type=seed_number, nargs="+", default=[0], help="a training of each fold for each"
+    )
+    parser.add_argument("--output", type=Path, help="folder of the runs and of the report")
+    parser.add_argument("--jobs", type=positive, default=1, help="trainings at a time")
+    parser.add_argument(
+        "--test",
+        type=shlex_words,
+        default=[],
+        help='options of test_models.py, as in --test="--num_clips 2 --test_crops 10"',
+    )
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="test the last epoch instead of the best on the val list: nothing is selected",
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="compare cross-validations of the same clips: each with the first",
+    )
+    return parser
+
+
+def folds(text: str) -> str:
+    """Read a number of folds, or 'groups'."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 9
+    if text != "groups" and not (is_number and int(text) >= 2):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 2, or 'groups'")
+    return text if text == "groups" else str(int(text))
+
+
+def shlex_words(text: str) -> list[str]:
+    """Split a line as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make the output folder.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--output {path} cannot be made ({error.strerror}): name another folder"
+        ) from None
+
+
+# ---------------------------------------------------------------- runs
+
+
+def run(plan: Plan, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
+    """Run the cells that are not finished, with a line for each; return those that failed."""
+    missing = [cell for cell in cells if campaign.read_cell(cell) is None]
+    seeds = len({cell.seed for cell in cells})
+    say(
+        f"{plan.count} folds x {seeds} seeds = {len(cells)} runs, {len(cells) - len(missing)} "
+        f"finished before: python {plan.command}"
+    )
+    start, ended = time.monotonic(), 0
+
+    def tell(cell: Cell, reason: str) -> None:
+        nonlocal ended
+        ended += 1
+        seconds = time.monotonic() - start
+        left = seconds / ended * (len(missing) - ended)
+        done = len(cells) - len(missing) + ended
+        text = f"failed, {reason}" if reason else _result(cell)
+        say(f"{done} of {len(cells)}: {cell.name}: {text}; {_duration(seconds, left)}")
+
+    return campaign.run_cells(plan, missing, jobs, tell)
+
+
+def _result(cell: Cell) -> str:
+    scores = campaign.read_cell(cell)
+    if scores is None:
+        return "no scores"
+    right = int((scores.scores.argmax(1) == scores.labels).sum())
+    return f"{right} of {len(scores)} right ({right / len(scores):.1%})"
+
+
+def _duration(seconds: float, left: float) -> str:
+    return f"{_time(seconds)} so far" + (f", about {_time(left)} left" if left else "")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+# ---------------------------------------------------------------- report
+
+
+def report(output: Path, plan: Plan, seeds: Sequence[int], cells: Sequence[Cell]) -> None:
+    """Sum up the seeds whose folds are all tested, print that and write it."""
+    scores = {cell: values for cell in cells if (values := campaign.read_cell(cell)) is not None}
+    lacking = [cell for cell in cells if cell not in scores]
+    whole = [seed for seed in seeds if all(cell.seed != seed for cell in lacking)]
+    if not whole:
+        warn("no seed has all its folds tested: there is no report yet")
+        return
+    parts = [[scores[cell] for cell in cells if cell.seed == seed] for seed in whole]
+    found = sum_up(whole, parts)
+    notes = make_notes(plan, found, parts[0], lacking)
+    for seed, folded in zip(whole, parts, strict=True):
+        for suffix in ("npz", "csv"):
+            write_scores(output / f"scores_seed{seed}.{suffix}", pool_folds(folded))
+    render(found, output / "cross_validation.png")
+    kept = "the last epoch, nothing selected" if plan.last else "the best epoch on its val list"
+    text = markdown(found, parts[0], plan.command, kept, notes)
+    write_text(output / "cross_validation.md", text + "\n")
+    value = {"plan": plan.to_json(), "line": plan.command, "notes": notes, **found.to_json()}
+    write_json(output / "cross_validation.json", value)
+    say(f"\n{text}\n")
+    say(f"wrote {output / 'cross_validation.json'}, .md and .png, and scores_seed*.npz and .csv")
+
+
+def make_notes(
+    plan: Plan, found: CrossValidation, parts: Sequence[ClipScores], lacking: Sequence[Cell]
+) -> list[str]:
+    """Return what to keep in mind."""
+    notes = []
+    if any(part.protocol for part in parts):
+        notes.append(
+            "SELECTED ON THE TEST LISTS: val is the test list of each fold, so the epoch was "
+            "chosen on the clips that test it; accuracies are optimistic"
+        )
+    if lacking:
+        names = ", ".join(cell.name for cell in lacking[:3])
+        notes.append(f"left out: seeds that lack a fold ({len(lacking)} runs missing: {names})")
+    if found.total < plan.clips:
+        notes.append(f"{found.total} of the {plan.clips} clips were tested: see the logs")
+    if found.sometimes:
+        notes.append(f"{found.sometimes} clips are right with some seeds and wrong with others")
+    if len(found.seeds) == 1:
+        notes.append("one seed: how much the training's chance matters is not known")
+    if found.seeds[0].intervals.note:
+        notes.append(found.seeds[0].intervals.note)
+    return notes
+
+
+def render(found: CrossValidation, path: Path) -> None:
+    """Draw the accuracy of every fold and of all clips, by seed, as a PNG."""
+    matplotlib.use("agg")
+    count = len(found.seeds)
+    figure = Figure(figsize=(3.0 + 1.1 * count, 4.6), layout="constrained", dpi=110)
+    axes = figure.add_subplot()
+    each = [[fold.accuracy for fold in result.folds] for result in found.seeds]
+    places = np.arange(count)
+    if len(each[0]) >= 5:  # of fewer values the quartiles are no more than the values
+        style = {"color": "k"}
+        axes.boxplot(each, positions=places, widths=0.5, showfliers=False, medianprops=style)
+    for place, values in zip(places, each, strict=True):
+        spread = np.linspace(-0.18, 0.18, len(values))
+        label = "a fold" if place == 0 else None
+        axes.scatter(place + spread, values, s=22, color="tab:blue", alpha=0.7, label=label)
+    pooled = np.array([result.metrics.accuracy for result in found.seeds])
+    ends = [result.intervals.values["accuracy"] for result in found.seeds]
+    known = [n for n, interval in enumerate(ends) if interval is not None]
+    low, high = (np.array([(ends[n] or (0, 0))[side] for n in known]) for side in (0, 1))
+    bars = np.abs(np.stack([pooled[known] - low, high - pooled[known]])) if known else None
+    axes.errorbar(
+        places[known] + 0.36,
+        pooled[known],
+        yerr=bars,
+        fmt="D",
+        color="tab:orange",
+        ms=5,
+        capsize=3,
+        label="all clips, 95 %",
+    )
+    axes.axhline(found.majority, color="grey", ls="--", lw=1, label="majority class")
+    axes.set_xticks(places, [f"seed {result.seed}" for result in found.seeds])
+    axes.set(ylabel="accuracy of held-out clips", ylim=(-0.03, 1.03), xlim=(-0.6, count - 0.4))
+    axes.set_title(f"{len(each[0])} folds, {found.total} clips")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    with warnings.catch_warnings(), replacing(path) as file:
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(file, format="png")
+
+
+# ---------------------------------------------------------------- comparison
+
+
+def compare_folders(folders: Sequence[Path], output: Path | None) -> None:
+    """Compare cross-validations with the first one; print it, and write it into `output`.
+
+    Raises:
+        InputError: a folder holds none, or they are of other clips.
+    """
+    if len(folders) < 2:
+        raise InputError(f"--compare {folders[0]} needs another folder to compare it with")
+    values = [read_report(folder) for folder in folders]
+    scores = [read_pooled(folder, value) for folder, value in zip(folders, values, strict=True)]
+    names = short_names(folders)
+    lines, found = [], {}
+    for number in range(1, len(folders)):
+        result = compare_folded(scores[0], scores[number])
+        lines += result.lines(names[0], names[number])
+        if folds_of(values[0]) != folds_of(values[number]):
+            lines.append(
+                f"  note: {names[0]} has {folds_of(values[0])[1]} folds, {names[number]} "
+                f"{folds_of(values[number])[1]}, or dealt in another way: trainings had other clips"
+            )
+        found[names[number]] = result.to_json()
+    if len(folders) > 2:
+        lines.append(f"note: {len(folders) - 1} comparisons; p is of each alone, not adjusted")
+    say("\n".join(lines))
+    if output is not None:
+        make_folder(output)
+        write_json(output / "comparison.json", {"first": str(folders[0]), "against": found})
+        write_text(output / "comparison.md", "```\n" + "\n".join(lines) + "\n```\n")
+        say(f"wrote {output / 'comparison.json'} and .md")
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Return the last parts of the folders if these differ, else the whole."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read what a cross-validation found.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    path = folder / "cross_validation.json"
+    try:
+        value = json.loads(read_regular(path, _MOST_BYTES))
+        seeds = [result["seed"] for result in value["seeds"]]
+        is_one = bool(seeds) and all(isinstance(seed, int) for seed in seeds)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        is_one = False
+    if not is_one:
+        raise InputError(
+            f"{folder} holds no finished cross-validation ({path.name} is not there or damaged): "
+            "name the --output of one, or give its command again"
+        )
+    return value
+
+
+def read_pooled(folder: Path, value: Mapping[str, Any]) -> dict[int, ClipScores]:
+    """Return the pooled scores of every seed: seed -> scores."""
+    seeds = [result["seed"] for result in value["seeds"]]
+    return {seed: read_scores(folder / f"scores_seed{seed}.npz") for seed in seeds}
+
+
+def folds_of(value: Mapping[str, Any]) -> tuple[object, object, object, object]:
+    """Return what decides which clip is in which fold."""
+    plan = value.get("plan")
+    plan = plan if isinstance(plan, dict) else {}
+    options = plan.get("options")
+    options = options if isinstance(options, dict) else {}
+    return plan.get("folds"), plan.get("count"), plan.get("sha256"), options.get("fold_seed") or 0
+
+
+if __name__ == "__main__":
+    run_script(main)
