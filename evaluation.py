@@ -1,28 +1,48 @@
 """What checkpoints and score files say about the clips of a list, and what several say together."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import eval_opts
+import numpy as np
+
 import session
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
-from datasets.loading import DataSource, build_eval_loader
+from datasets.clips import ClipDataset
+from datasets.leakage import find_overlaps
+from datasets.loading import SPLITS, DataSource, build_eval_loader
 from datasets.records import PUBLISHED
 from engine import evaluate
 from errors import InputError
 from machine import StopRequest, choose_device, prepare_cpu
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
+from options.testing import adopt_options
 from results.calibration import Kind, Temperature
 from results.compare import Comparison, align, compare
 from results.ensembles import TunedWeights, combine, normalise_weights, refuse_tested, tune_weights
 from results.group_intervals import GroupIntervals
 from results.metrics import Metrics
 from results.score_files import ClipScores, read_scores
+from results.selection import overlap_protocol, selection_reasons
 from resume import refuse_seen_clips
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """How a checkpoint was tested.
+
+    Attributes:
+        options: those of the command line and of the checkpoint; `weights` is its path.
+        source: the data set.
+        clips: of the list that is tested, with the views that were scored.
+    """
+
+    options: argparse.Namespace
+    source: DataSource
+    clips: ClipDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +54,14 @@ class Scored:
         scores: of the list that is tested.
         val: of the val list, where something is tuned on it.
         temperature: that was fitted on `val` and applied to both; None without --calibrate.
+        tested: what was scored; None for a score file.
     """
 
     name: str
     scores: ClipScores
     val: ClipScores | None = None
     temperature: Temperature | None = None
+    tested: Tested | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,8 @@ class Outcome:
         weights: of these, they add up to 1.
         tuned: how the weights were found; None when they were given.
         comparisons: of the other models, then of the ensemble, with the first model.
+        selection: why the result is optimistic, a sentence for each reason; empty for an honest
+            test.
     """
 
     scores: ClipScores
@@ -63,6 +87,7 @@ class Outcome:
     weights: tuple[float, ...]
     tuned: TunedWeights | None
     comparisons: dict[str, Comparison]
+    selection: tuple[str, ...] = ()
 
 
 def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Namespace]:
@@ -80,7 +105,7 @@ def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Names
     else:
         options, models = args, []
         for number, path in enumerate(args.weights):
-            adopted = eval_opts.adopt_options(args, checkpoint_options(path), path)
+            adopted = adopt_options(args, checkpoint_options(path), path)
             options = adopted if number == 0 else options
             models.append(_score_model(adopted))
     for model in models:
@@ -100,14 +125,16 @@ def _read_models(args: argparse.Namespace) -> list[Scored]:
 def _score_model(args: argparse.Namespace) -> Scored:
     prepare_cpu(args.threads)
     source = session.open_data(args)
-    scores = score_list(args, source, args.split)
+    scores, clips = score_list(args, source, args.split)
     needs_val = args.calibrate or args.tune_on_val
-    val = score_list(args, source, "val") if needs_val else None
-    return Scored(str(args.weights), scores, val)
+    val = score_list(args, source, "val")[0] if needs_val else None
+    return Scored(str(args.weights), scores, val, tested=Tested(args, source, clips))
 
 
-def score_list(args: argparse.Namespace, source: DataSource, split: str) -> ClipScores:
-    """Score the clips of a list with the checkpoint `args.weights`."""
+def score_list(
+    args: argparse.Namespace, source: DataSource, split: str
+) -> tuple[ClipScores, ClipDataset]:
+    """Score the clips of a list with the checkpoint `args.weights`; return them as well."""
     device = choose_device(args.device, args.gpus)
     clips = build_eval_loader(
         args,
@@ -118,14 +145,10 @@ def score_list(args: argparse.Namespace, source: DataSource, split: str) -> Clip
         batch_size=args.batch_size,
         estimate=session.build_estimate(args, device),
     )
-    trained = checkpoint_options(args.weights)
-    if split == "test" and args.dataset == trained.get("dataset") and not args.allow_overlap:
-        refuse_seen_clips(
-            read_checkpoint(args.weights),
-            session.clips_of(clips),
-            args.weights,
-            is_published=source.is_published,
-        )
+    protocol = PUBLISHED if source.is_published else ""
+    if split == "test":
+        seen = _check_unseen(args, source, session.clips_of(clips))
+        protocol = protocol or seen
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     with StopRequest() as stop, StepLine(split, every=20) as line:
@@ -141,7 +164,7 @@ def score_list(args: argparse.Namespace, source: DataSource, split: str) -> Clip
     say(f"{args.dataset}, {split} list, {args.num_clips} x {args.test_crops} views of a clip")
     session.say_missing_poses(clips)
     kind: Kind = "probabilities" if args.softmax else "logits"
-    return ClipScores(
+    scores = ClipScores(
         clips=tuple(found.clips),
         labels=found.labels,
         scores=found.scores,
@@ -149,8 +172,53 @@ def score_list(args: argparse.Namespace, source: DataSource, split: str) -> Clip
         kind=kind,
         groups=groups_of(load_table(source.root), found.clips),
         split=split,
-        protocol=PUBLISHED if source.is_published else "",
+        protocol=protocol,
     )
+    return scores, session.clips_of(clips)
+
+
+def _check_unseen(args: argparse.Namespace, source: DataSource, clips: ClipDataset) -> str:
+    """Refuse test clips that the model has seen; with `--allow_overlap` count them instead.
+
+    Returns:
+        What of the clips is in other lists, as the `protocol` of scores; "" when they are apart.
+
+    Raises:
+        InputError: the model has seen some, and may not.
+    """
+    content = read_checkpoint(args.weights)
+    is_same = args.dataset == checkpoint_options(args.weights).get("dataset")
+    if args.allow_overlap:
+        seen = _count_seen(content, clips) if is_same else []
+        return overlap_protocol(seen or _shared_by_lists(source, clips))
+    if is_same:
+        refuse_seen_clips(content, clips, args.weights, is_published=source.is_published)
+    return ""
+
+
+def _count_seen(content: Any, clips: ClipDataset) -> list[str]:
+    """Return how many clips were in each list that a checkpoint was made with, where some were."""
+    lists = content.get("clips") if isinstance(content, Mapping) else None
+    counts = {
+        split: int(np.isin(clips.fingerprints, seen.numpy()).sum())
+        for split, seen in (lists or {}).items()
+    }
+    return [
+        f"{count} of {len(clips)} test clips were in the {split} list of the checkpoint"
+        for split, count in counts.items()
+        if count
+    ]
+
+
+def _shared_by_lists(source: DataSource, clips: ClipDataset) -> list[str]:
+    """Return what the other lists share with the tested clips: names, contents or groups."""
+    records = {s: source.records(s) for s in SPLITS if s != "test" and source.has(s)}
+    records["test"] = tuple(clip.record for clip in clips.clips)
+    found: dict[str, str] = {}
+    for overlap in find_overlaps(records, load_table(source.root)):
+        if overlap.other == "test":
+            found.setdefault(overlap.one, f"the {overlap.one} and test lists {overlap.text()}")
+    return list(found.values())
 
 
 def _calibrated(model: Scored) -> Scored:
@@ -169,7 +237,7 @@ def _calibrated(model: Scored) -> Scored:
     scaled = [
         replace(part, scores=found.apply(part.scores, part.kind)) for part in (model.scores, val)
     ]
-    return Scored(model.name, scaled[0], scaled[1], found)
+    return replace(model, scores=scaled[0], val=scaled[1], temperature=found)
 
 
 def judge(models: Sequence[Scored], args: argparse.Namespace) -> Outcome:
@@ -194,6 +262,7 @@ def judge(models: Sequence[Scored], args: argparse.Namespace) -> Outcome:
         weights,
         tuned,
         comparisons,
+        tuple(selection_reasons(every, args.split)),
     )
 
 
@@ -215,6 +284,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "classes": list(first.classes),
         "protocol": first.protocol,
+        "selection": list(outcome.selection),
         **outcome.metrics.to_json(),
         "intervals": outcome.intervals.to_json(),
         "models": [

@@ -1,4 +1,4 @@
-"""Test checkpoints, or score files of such tests, alone or together, and write a report.
+"""Test checkpoints, or score files of such tests, alone or together, and write reports.
 
 python test_models.py --weights <run folder>/best.pth.tar --num_clips 2 --test_crops 10
 python test_models.py --weights rgb/best.pth.tar pose/best.pth.tar --tune_on_val --output both
@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import eval_opts
 from console import say, warn
 from errors import InputError, run_script
 from evaluation import (
@@ -21,19 +20,21 @@ from evaluation import (
     to_json,
 )
 from files import write_json
+from options.testing import parse_test_args
+from pages.test_report import write_test_report
 from reports import environment, metrics_text, plain, render_confusion
 from results.metrics import Metrics
 from results.score_files import write_scores
 
 
 def main(argv: Sequence[str] | None = None) -> Metrics:
-    """Test, print, and write `test_report.json`, `confusion.png` and, if asked, the scores."""
-    given = eval_opts.parse_test_args(argv)
+    """Test, print, and write `test_report.json`, `confusion.png`, scores and `report.html`."""
+    given = parse_test_args(argv)
     output = make_folder(given.output or (given.weights or given.scores)[0].parent)
     models, args = score_models(given)
     outcome = judge(models, args)
-    if outcome.scores.protocol:
-        warn("selected on the test list: these clips chose the epoch; accuracies are optimistic")
+    for reason in outcome.selection:
+        warn(reason)
     for line in model_lines(outcome):
         say(line)
     say(metrics_text(outcome.metrics, outcome.scores.classes, outcome.intervals))
@@ -58,7 +59,10 @@ def make_folder(path: Path) -> Path:
 def write_report(
     output: Path, given: argparse.Namespace, args: argparse.Namespace, outcome: Outcome
 ) -> None:
-    """Write the report, the picture and the scores; a val report gets `val_` in front."""
+    """Write the numbers, the picture, the scores, then the page; val reports get `val_` in front.
+
+    The page comes last: whatever its pictures meet with, the numbers are there.
+    """
     prefix = "" if args.split == "test" else "val_"
     files = list(map(str, given.weights or given.scores))
     report = {
@@ -75,6 +79,9 @@ def write_report(
         path = output / f"scores_{args.split}.{suffix}"
         write_scores(path, outcome.scores)
         say(f"wrote {path}")
+    if not args.no_report:
+        trouble = write_test_report(output / f"{prefix}report.html", outcome, args)
+        say(f"wrote {output / f'{prefix}report.html'}{f' ({trouble})' if trouble else ''}")
 
 
 if __name__ == "__main__":

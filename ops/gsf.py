@@ -70,6 +70,14 @@ class GSF(nn.Module):
         rest = x[:, self.gated_channels :]
         return torch.cat([fused, rest], dim=1) if rest.shape[1] else fused
 
+    def gate(self, x: Tensor) -> Tensor:
+        """Return the gates of (B*T, C, H, W): (B*T, 2, H, W) in (-1, 1), for pictures of them.
+
+        What passes the gate of group 0 goes to the segment before, that of group 1 to the next.
+        """
+        with _own_types(x.device.type):
+            return self._gate(x[:, : self.gated_channels]).unflatten(2, x.shape[2:])
+
     def _gate(self, gated: Tensor) -> Tensor:
         """Return the gate of each pixel and group, (N, 2, P), in (-1, 1)."""
         active = torch.relu_(self.bn(gated)).flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)

@@ -15,6 +15,7 @@ from errors import InputError
 from files import read_regular
 from results.intervals import grouped_wilson_interval, wilson_interval
 from results.score_files import ClipScores, read_scores
+from results.selection import protocol_reason
 
 # Any of these makes a folder a run folder.
 _MARKS = ("args.json", "metrics.jsonl", "test_report.json")
@@ -40,7 +41,8 @@ class RunResult:
         correct: those that were classified right.
         interval: 95 % interval of the accuracy: over groups where known, else Wilson's.
         macro_f1: of the report.
-        is_published: the epoch was chosen on the test clips.
+        selection: why its accuracy is optimistic, a sentence for each reason, such as an epoch that
+            was chosen on the test clips; empty for an honest test.
         scores: per clip, as the report's.
         notes: what is wrong, missing or to be kept in mind.
     """
@@ -59,7 +61,7 @@ class RunResult:
     correct: int | None = None
     interval: tuple[float, float] | None = None
     macro_f1: float | None = None
-    is_published: bool = False
+    selection: tuple[str, ...] = ()
     scores: ClipScores | None = None
     notes: tuple[str, ...] = ()
 
@@ -212,7 +214,16 @@ def _read_report(reader: _Reader, split: str) -> None:
     reader.values |= {"total": total, "correct": correct}
     reader.values["interval"] = wilson_interval(correct, total)
     reader.values["macro_f1"] = _share(report.get("macro_f1"))
-    reader.values["is_published"] = bool(report.get("protocol"))
+    reader.values["selection"] = _selection(report)
+
+
+def _selection(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the reasons that a report gives; older ones give the protocol alone."""
+    reasons = report.get("selection")
+    if isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons):
+        return tuple(" ".join(reason.split()) for reason in reasons)
+    protocol = report.get("protocol")
+    return (protocol_reason(str(protocol)),) if protocol else ()
 
 
 def _read_scores(reader: _Reader, split: str) -> None:

@@ -55,7 +55,7 @@ def test_a_whole_run_is_read(tmp_path):
     assert (run.best_val, run.best_epoch) == (0.75, 1)
     assert run.total == 40
     assert run.interval[0] < run.accuracy < run.interval[1]
-    assert (run.notes, run.is_published) == ((), False)
+    assert (run.notes, run.selection) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -178,13 +178,31 @@ def test_runs_on_other_clips_are_not_compared(tmp_path, capsys):
     assert "their accuracies do not compare" in capsys.readouterr().out
 
 
-def test_a_run_selected_on_the_test_list_is_flagged(tmp_path, capsys):
-    write_run(tmp_path / "a", clip_scores(), protocol="published (val and test are the same clips)")
-    compare_runs.main([str(tmp_path / "a")])
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        ({"protocol": "published (val and test are the same clips)"}, "selected on the test list"),
+        ({"protocol": "published", "selection": ["seen\n before"]}, "seen before"),
+        ({"selection": ["3 of 40 test clips were in the train list"]}, "3 of 40 test clips"),
+        ({"selection": "broken", "protocol": "odd"}, "selected on the test list: odd"),
+    ],
+)
+def test_a_run_selected_on_the_test_list_is_flagged(tmp_path, capsys, report, reason):
+    write_run(tmp_path / "a", clip_scores(), **report)
+    compare_runs.main([str(tmp_path / "a"), "--output", str(tmp_path / "t.json")])
     text = capsys.readouterr().out
-    assert "(!)" in text
-    assert "- a: SELECTED ON THE TEST LIST" in text
-    assert "WARNING: a: selected on the test list" in text
+    assert f"- a: **(!) {reason}" in text
+    assert f"WARNING: a: {reason}" in text
+    row = json.loads((tmp_path / "t.json").read_text())[0]
+    assert row["selected_on_test"]
+    assert reason in row["selection"]
+
+
+def test_an_honest_run_is_not_flagged(tmp_path, capsys):
+    write_run(tmp_path / "a", clip_scores(), selection=[])
+    rows = compare_runs.main([str(tmp_path / "a")])
+    assert rows[0].run.selection == ()
+    assert "(!)" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -266,7 +284,7 @@ def test_published_scores_are_flagged(tmp_path, capsys):
     for name in ("a.npz", "b.npz"):
         write_scores(tmp_path / name, clip_scores(protocol="published"))
     ensemble_scores.main([str(tmp_path / "a.npz"), str(tmp_path / "b.npz")])
-    assert "WARNING: published protocol" in capsys.readouterr().out
+    assert "WARNING: selected on the test list" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 from sklearn.preprocessing import label_binarize
 
+from results.calibration import KINDS
 from results.metrics import Metrics, class_evidence, top_k_accuracy
 
 
@@ -25,9 +27,12 @@ def as_probabilities(scores, ties):
     return np.eye(scores.shape[1])[scores.argmax(1)] / 2 + 1 / (2 * scores.shape[1])
 
 
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("num_classes", [2, 3, 5, 6, 10, 31, 50])
-@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+# Every number of classes, and all combinations for some of them.
+CASES = {(k, k // 2 % 2 == 0, KINDS[k % 2]) for k in range(2, 51)}
+CASES |= set(product([2, 3, 6, 10, 50], [False, True], KINDS))
+
+
+@pytest.mark.parametrize(("num_classes", "ties", "kind"), sorted(CASES))
 def test_equals_scikit_learn(num_classes, ties, kind):
     labels, scores = draw(num_classes, 120, num_classes, ties)
     if kind == "probabilities":
@@ -83,6 +88,28 @@ def test_a_list_of_one_class(num_classes):
     assert ours.recall[1:] == [None] * (num_classes - 1)
     # Class 1 of two has no clip to find; of seven, the one class that occurs has precision 1.
     assert ours.average_precision == (None if num_classes == 2 else 1.0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7, 50])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_list_of_one_class_equals_scikit_learn_where_that_has_a_number(num_classes, label):
+    labels = np.full(40, label)
+    scores = np.round(np.random.default_rng(num_classes).normal(size=(40, num_classes)))
+    ours = Metrics.of(labels, scores)
+    answer, share = scores.argmax(1), softmax(scores, axis=1)
+    every = np.arange(num_classes)
+    assert ours.accuracy == pytest.approx(sk.accuracy_score(labels, answer))
+    assert ours.confusion == sk.confusion_matrix(labels, answer, labels=every).tolist()
+    f1 = sk.f1_score(labels, answer, labels=[label], average="macro", zero_division=0.0)
+    assert ours.macro_f1 == pytest.approx(f1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of answers that are no label
+        assert ours.balanced_accuracy == pytest.approx(sk.balanced_accuracy_score(labels, answer))
+    assert ours.loss == pytest.approx(sk.log_loss(labels, share, labels=every))
+    brier = sk.brier_score_loss(labels, share, labels=every)
+    assert ours.calibration.brier == pytest.approx(brier)
+    assert ours.auroc is None
+    assert [c.auroc for c in ours.classes] == [None] * num_classes
 
 
 def test_one_clip():

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from console import say, warn  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import write_text  # noqa: E402
-from option_types import OneLineParser, seed_number  # noqa: E402
+from options.types import OneLineParser, seed_number  # noqa: E402
 from results.compare import Comparison, compare, holm  # noqa: E402
 from results.run_results import RunResult, find_runs, read_run, same_lists  # noqa: E402
 
@@ -59,11 +59,8 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     text = markdown(rows, args.split)
     say(text)
     for row in rows:
-        if row.run.is_published:
-            warn(
-                f"{row.run.name}: selected on the test list, its epoch was chosen on the clips "
-                "that test it; its accuracy is optimistic"
-            )
+        for reason in row.run.selection:
+            warn(f"{row.run.name}: {reason}")
     for path in args.output:
         write_table(path, rows, text)
         say(f"wrote {path}")
@@ -153,8 +150,8 @@ def markdown(rows: Sequence[Row], split: str) -> str:
 
 
 def _marked(row: Row) -> tuple[str, ...]:
-    flag = ("SELECTED ON THE TEST LIST",) if row.run.is_published else ()
-    return flag + row.notes
+    """Return the notes of a run, first what makes its accuracy optimistic."""
+    return tuple(f"**(!) {reason}**" for reason in row.run.selection) + row.notes
 
 
 def _about_p(rows: Sequence[Row], tested: int) -> str:
@@ -173,7 +170,7 @@ def _cells(row: Row) -> list[str]:
             change += f" ({beside.interval[0]:+.1%} to {beside.interval[1]:+.1%})"
     accuracy = _percent(run.accuracy)
     if run.accuracy is not None:
-        accuracy += f" ({run.correct} of {run.total})" + ("  (!)" if run.is_published else "")
+        accuracy += f" ({run.correct} of {run.total})" + ("  (!)" if run.selection else "")
     best = _percent(run.best_val)
     if run.best_epoch is not None:
         best += f" (epoch {run.best_epoch})"
@@ -230,7 +227,8 @@ def to_plain(row: Row) -> dict[str, Any]:
         "interval_high": high,
         "macro_f1": run.macro_f1,
         "seconds_per_epoch": run.seconds,
-        "selected_on_test": run.is_published,
+        "selected_on_test": bool(run.selection),
+        "selection": "; ".join(run.selection),
         "difference": beside and beside.difference,
         "difference_low": change[0],
         "difference_high": change[1],

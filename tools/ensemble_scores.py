@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from console import say, warn  # noqa: E402
 from errors import run_script  # noqa: E402
-from option_types import OneLineParser, non_negative_real, seed_number  # noqa: E402
+from options.types import OneLineParser, non_negative_real, seed_number  # noqa: E402
 from results.calibration import KINDS  # noqa: E402
 from results.compare import compare  # noqa: E402
 from results.ensembles import (  # noqa: E402
@@ -32,6 +32,7 @@ from results.ensembles import (  # noqa: E402
 from results.group_intervals import GroupIntervals  # noqa: E402
 from results.metrics import Metrics  # noqa: E402
 from results.score_files import ClipScores, check_suffix, read_scores, write_scores  # noqa: E402
+from results.selection import selection_reasons  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> Metrics:
@@ -41,11 +42,8 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     if args.output is not None:
         check_suffix(args.output)
     models = check_mixable([read_scores(path) for path in args.scores], args.mean, names)
-    if any(model.protocol for model in models):
-        warn(
-            "published protocol: the epochs were chosen on these test clips; accuracies are "
-            "optimistic"
-        )
+    for reason in selection_reasons(models, "test"):
+        warn(reason)
     weights = tune(args, models[0]) if args.tune_on else args.weights
     mixed = combine(models, weights, mean=args.mean, names=names)
     shares = normalise_weights(weights or [1.0] * len(models), len(models))

@@ -1,0 +1,242 @@
+"""A clip as film strips: what the network saw of it, and what it made of that."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.check.strips import Strip
+from datasets.clip_table import load_table
+from datasets.clips import ClipDataset, ViewSpec, collate
+from datasets.order import SampleKey
+from datasets.poses import find_poses
+from datasets.sampling import sample_frames, sample_segments
+from datasets.scan import Clip
+from datasets.sources import find_frames
+from datasets.views import Crop, fit_people
+from errors import InputError
+from explanation.gates import GateMaps, early_and_late, recorded_gates
+from explanation.gradcam import backbone_of, choose_stage, grad_cam
+from explanation.joints import joint_importance
+from explanation.pictures import (
+    add_glow,
+    as_tiles,
+    draw_importance,
+    encode_strip,
+    overlay,
+    seen_frames,
+    tile_size,
+    with_skeletons,
+)
+from models.classifier import ClipClassifier
+from ops.batch import Batch
+from transforms import HEATMAP_MEAN, HEATMAP_STD, eval_geometries
+
+# More segments than this are shown as some of them, spread over the clip.
+MOST_TILES = 8
+
+
+class Film:
+    """Draws clips of a data set as one view shows them: first sampling, centre crop.
+
+    Args:
+        clips: as they were tested.
+        root: folder of the data set.
+        model: what looks at them, in evaluation mode; None draws no maps.
+        device: where the model is.
+    """
+
+    def __init__(
+        self, clips: ClipDataset, root: Path, model: ClipClassifier | None, device: torch.device
+    ) -> None:
+        self.clips = ClipDataset(
+            clips.clips, clips.spec, ViewSpec(), clips.seed, None, clips.estimate, clips.layout
+        )
+        self.root = root
+        self.model = model
+        self.device = device
+        self.rows = {clip.record.name: row for row, clip in enumerate(clips.clips)}
+
+    @property
+    def maps(self) -> list[str]:
+        """Name the kinds of maps that `draw` adds to the frames."""
+        if self.model is None:
+            return []
+        if backbone_of(self.model) is None:
+            return ["joints"]
+        return ["gates", "Grad-CAM"] if early_and_late(self.model) else ["Grad-CAM"]
+
+    def draw(self, name: str, label: int, class_name: str) -> list[Strip]:
+        """Draw a clip.
+
+        Args:
+            name: of the clip.
+            label: the class that maps explain.
+            class_name: its name, for the captions.
+
+        Raises:
+            InputError: the clip is not in the data set, or its files cannot be read.
+        """
+        if name not in self.rows:
+            raise InputError(f"clip {name} is not in the list of the data set: no pictures")
+        row = self.rows[name]
+        clip, spec = self.clips.clips[row], self.clips.spec
+        batch = collate([self.clips[SampleKey(0, row)]])
+        picks = sample_frames(clip.record.num_frames, spec.num_segments, spec.interval)[0]
+        shown = sample_segments(len(picks), min(len(picks), MOST_TILES))
+        if batch.frames is None:
+            return self._draw_skeletons(clip, batch, picks, shown, label, class_name)
+        box = eval_geometries(*clip.size, spec.input_size, 1, spec.field_of_view)[0].box
+        size = tile_size(box.width, box.height)
+        tiles = as_tiles(seen_frames(batch.frames[0])[shown], size)
+        people = self._people_in_view(clip, picks[shown], size)
+        strips = self._input_strips(tiles, people, batch.frames[0][shown], picks[shown])
+        return strips + self._maps(tiles, batch, shown, label, class_name)
+
+    def _input_strips(
+        self,
+        tiles: Sequence[np.ndarray],
+        people: np.ndarray | None,
+        frames: Tensor,
+        picks: np.ndarray,
+    ) -> list[Strip]:
+        text = f"Input: frames {', '.join(map(str, picks.tolist()))}"
+        drawn = list(tiles)
+        if people is not None:
+            text += ", with the skeleton that was given"
+            drawn = with_skeletons(tiles, people, self.clips.layout)
+        strips = [encode_strip(text, drawn)]
+        if self.clips.spec.heatmap_channel:
+            heat = (frames[:, 3] * HEATMAP_STD + HEATMAP_MEAN).numpy()
+            lit = [add_glow(tile, one) for tile, one in zip(tiles, heat, strict=True)]
+            strips.append(encode_strip("Input: the heatmap channel", lit))
+        return strips
+
+    def _people_in_view(
+        self, clip: Clip, picks: np.ndarray, size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Return keypoints (T, M, V, 3) in pixels of the tiles; None where none were given.
+
+        Those estimated while loading are known in the frame of reference of the network alone.
+        """
+        spec = self.clips.spec
+        if clip.poses is None:
+            return None
+        tracks = clip.poses.load().keypoints_at(clip.size)
+        geometry = eval_geometries(*clip.size, spec.input_size, 1, spec.field_of_view)[0]
+        people = fit_people(tracks[picks], spec.num_people)
+        moved = Crop(geometry).apply_to_keypoints(people, self.clips.layout)
+        return moved * np.array([*(side / spec.input_size for side in size), 1], np.float32)
+
+    # ------------------------------------------------------------ maps
+
+    def _maps(
+        self,
+        tiles: Sequence[np.ndarray],
+        batch: Batch,
+        shown: np.ndarray,
+        label: int,
+        class_name: str,
+    ) -> list[Strip]:
+        if self.model is None:
+            return []
+        batch = batch.to(self.device)
+        stage = choose_stage(self.clips.spec.input_size)
+        names = early_and_late(self.model)
+        with recorded_gates(self.model, names) as gates:
+            cam = grad_cam(self.model, batch, torch.tensor([label]), stage)[0]
+        strips = [gate_strip(tiles, gates[name], shown) for name in names]
+        return [*strips, _cam_strip(tiles, cam, shown, f"{class_name} ({stage})")]
+
+    def _draw_skeletons(
+        self,
+        clip: Clip,
+        batch: Batch,
+        picks: np.ndarray,
+        shown: np.ndarray,
+        label: int,
+        class_name: str,
+    ) -> list[Strip]:
+        """Draw what a model without frames saw: skeletons, over the frames where there are any."""
+        size = tile_size(*clip.size)
+        tiles = self._backdrop(clip, picks[shown], size)
+        people = np.zeros((len(shown), 1, len(self.clips.layout.joints), 3), np.float32)
+        if clip.poses is not None:
+            tracks = clip.poses.load().keypoints_at(clip.size)
+            people = fit_people(tracks[picks[shown]], self.clips.spec.num_people)
+            people = people * np.array([size[0] / clip.size[0], size[1] / clip.size[1], 1])
+        drawn = with_skeletons(tiles, people, self.clips.layout)
+        numbers = ", ".join(map(str, picks[shown].tolist()))
+        strips = [encode_strip(f"Input: skeletons of frames {numbers}", drawn)]
+        if self.model is None:
+            return strips
+        falls = joint_importance(self.model, batch.to(self.device), torch.tensor([label]))[0]
+        importance = _scaled(falls).numpy()
+        disks = [
+            draw_importance(tile, some[0], importance, self.clips.layout)
+            for tile, some in zip(tiles, people, strict=True)
+        ]
+        best = self.clips.layout.joints[int(falls.argmax())].replace("_", " ")
+        text = f"most {best}, without which the log-odds change by {-float(falls.max()):+.2f}"
+        return [*strips, encode_strip(f"Joints that speak for {class_name}: {text}", disks)]
+
+    def _backdrop(self, clip: Clip, picks: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+        try:
+            images = find_frames(self.root, clip.record, load_table(self.root))
+            return as_tiles(images.load(picks, images.size()), size)
+        except InputError:
+            # The model needs no frames, so they need not be there.
+            return [np.full((size[1], size[0], 3), 24, np.uint8) for _ in picks]
+
+
+def gate_strip(tiles: Sequence[np.ndarray], maps: GateMaps, shown: np.ndarray) -> Strip:
+    """Draw the gates of the first clip of a batch over its tiles, one for each `shown` segment."""
+    gates = maps.gates[0]  # (T, 2, H, W)
+    scaled = _scaled(gates).numpy()[shown]
+    rows = [
+        [overlay(tile, gate[group]) for tile, gate in zip(tiles, scaled, strict=True)]
+        for group in (1, 0)
+    ]
+    return encode_strip(
+        f"GSF gates of {maps.block}: features that move one segment on (upper row) and back "
+        f"(lower row); strongest gate {float(gates.abs().max()):.2f}",
+        *rows,
+    )
+
+
+def _cam_strip(tiles: Sequence[np.ndarray], cam: Tensor, shown: np.ndarray, name: str) -> Strip:
+    scaled = _scaled(cam).numpy()[shown]
+    drawn = [overlay(tile, one) for tile, one in zip(tiles, scaled, strict=True)]
+    nothing = "" if cam.any() else "; nothing speaks for it"
+    return encode_strip(f"Grad-CAM for {name}{nothing}", drawn)
+
+
+def _scaled(values: Tensor) -> Tensor:
+    """Divide by the largest size of any value; what is 0 everywhere stays so."""
+    return values / values.abs().max().clamp(min=1e-12)
+
+
+def detection_rates(clips: ClipDataset, root: Path) -> np.ndarray:
+    """Return the share of the frames of each clip in which somebody was found.
+
+    Models that see no keypoints are measured by the same files, where there are any.
+
+    Returns:
+        (N,) in 0-1; NaN where the keypoints of a clip are not there or cannot be read.
+    """
+    table = load_table(root)
+    rates = np.full(len(clips), np.nan)
+    for number, clip in enumerate(clips.clips):
+        keypoints = clip.keypoints
+        if keypoints is None:
+            row = table.get(clip.record.name)
+            try:
+                source = clip.poses or find_poses(root, clip.record, clip.images, clips.layout, row)
+                keypoints = None if source is None else source.load().keypoints_at(clip.size)
+            except InputError:
+                continue
+        if keypoints is not None:
+            rates[number] = (keypoints[..., 2] > 0).any(axis=(1, 2)).mean()
+    return rates
