@@ -1,0 +1,187 @@
+"""Whether what a file says of a model can be true: files come from anywhere.
+
+Sizes have bounds far above any model of the project, so that a wrong or hostile number ends in one
+line and not in a machine without memory.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from errors import InputError
+from models.pose_encoders import POSE_ENCODERS
+from models.resnet_gsf import LAYOUTS
+from opts import FUSIONS
+
+_MOST_CLASSES = 10_000
+_MOST_NAME = 500
+# Of one clip as the network sees it: 64 frames of 512 pixels with a heatmap are a quarter.
+_MOST_INPUT_BYTES = 2**30
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _choice(*values: object) -> Rule:
+    return (
+        lambda value: type(value) is str and value in values,
+        f"one of {', '.join(map(str, values))}",
+    )
+
+
+def _whole(least: int, most: int) -> Rule:
+    return (
+        lambda value: type(value) is int and least <= value <= most,
+        f"a whole number from {least} to {most}",
+    )
+
+
+def _real(above: float, most: float) -> Rule:
+    def holds(value: object) -> bool:
+        return type(value) in (int, float) and above < value <= most  # type: ignore[operator]
+
+    return holds, f"a number above {above:g}, at most {most:g}"
+
+
+def _or_none(rule: Rule) -> Rule:
+    return lambda value: value is None or rule[0](value), f"null or {rule[1]}"
+
+
+_FLAG: Rule = (lambda value: type(value) is bool, "true or false")
+
+_RULES: dict[str, Rule] = {
+    "fusion": _choice(*FUSIONS),
+    "arch": _choice(*LAYOUTS),
+    "width": _whole(4, 1024),
+    "num_channels": (lambda value: type(value) is int and value in (3, 4), "3 or 4"),
+    "num_segments": _whole(1, 1024),
+    "gsf": _FLAG,
+    "gsf_ch_ratio": _whole(1, 100),
+    "pose_model": _choice(*POSE_ENCODERS),
+    "attention_scope": _choice("clip", "frame"),
+    "dropout": (
+        lambda value: type(value) in (int, float) and 0 <= value < 1,
+        "at least 0 and below 1",
+    ),
+    "consensus_type": _choice("avg"),
+    "input_size": _whole(1, 2048),
+    "field_of_view": _choice("square", "frame"),
+    "frame_interval": _or_none(_whole(1, 100_000)),
+    "heatmap_sigma": _real(0, 10_000),
+    "mask_background": _FLAG,
+    "pose_normalize": _choice("clip", "frame", "none"),
+}
+
+
+def check_options(options: object, names: Sequence[str], where: object) -> dict[str, Any]:
+    """Return the options of these names.
+
+    Args:
+        options: as a file holds them.
+        names: keys of the rules above.
+        where: the file, for messages.
+
+    Raises:
+        InputError: one is absent, or no model can have it.
+    """
+    if not isinstance(options, Mapping):
+        raise InputError(f"{where} holds damaged options ({_shown(options)}): copy it again")
+    for name in names:
+        holds, text = _RULES[name]
+        if name not in options or not holds(options[name]):
+            raise InputError(
+                f"{where} says {name} {_shown(options.get(name))}, which should be {text}: export "
+                "the model again, or copy the file again"
+            )
+    kept = {name: options[name] for name in names}
+    _check_together(kept, where)
+    return kept
+
+
+def _check_together(options: Mapping[str, Any], where: object) -> None:
+    fusion, channels = options["fusion"], options["num_channels"]
+    if (fusion, channels) in (("early", 3), ("none", 4)):
+        raise InputError(
+            f"{where} says fusion {fusion} with {channels} channels, which no model has: export "
+            "the model again"
+        )
+    size = 4 * channels * options["num_segments"] * options["input_size"] ** 2
+    if size > _MOST_INPUT_BYTES:
+        raise InputError(
+            f"{where} says num_segments {options['num_segments']} of input_size "
+            f"{options['input_size']}: {size / 2**30:.1f} GiB for each clip, at most 1 is taken: "
+            "export the model again"
+        )
+
+
+def check_classes(classes: object, where: object) -> tuple[str, ...]:
+    """Return class names.
+
+    Raises:
+        InputError: they are not names, or absurdly many or long.
+    """
+    if not isinstance(classes, (list, tuple)) or not 1 <= len(classes) <= _MOST_CLASSES:
+        raise InputError(
+            f"{where} says classes {_shown(classes)}, which should be a list of 1 to "
+            f"{_MOST_CLASSES} names: export the model again"
+        )
+    for name in classes:
+        if not isinstance(name, str) or not 1 <= len(name) <= _MOST_NAME:
+            raise InputError(
+                f"{where} has a class {_shown(name)}, which should be a name of at most "
+                f"{_MOST_NAME} characters: export the model again"
+            )
+    return tuple(classes)
+
+
+def check_data(data: object, where: object) -> dict[str, Any]:
+    """Return the facts of training data, see `datasets.facts.data_facts`; {} for None or {}.
+
+    Raises:
+        InputError: they are of another kind.
+    """
+    if data is None or data == {}:
+        return {}
+    if not isinstance(data, Mapping) or not isinstance(data.get("lists"), Mapping):
+        raise InputError(f"{where} holds damaged facts of its data: export the model again")
+    name = data.get("dataset")
+    if not isinstance(name, str) or len(name) > _MOST_NAME:
+        raise InputError(
+            f"{where} says its data set is {_shown(name)}, which should be a name: export the "
+            "model again"
+        )
+    lengths = {key: data.get(key) for key in ("clip_frames", "clip_seconds", "fps")}
+    for key, value in lengths.items():
+        if not (value is None or _is_length(value)):
+            raise InputError(
+                f"{where} says {key} {_shown(value)}, which should be null or a number above 0: "
+                "export the model again"
+            )
+    lists = {split: _checked_list(split, data["lists"][split], where) for split in data["lists"]}
+    return {"dataset": name, "lists": lists, **lengths}
+
+
+def _is_length(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= 1e9  # type: ignore[operator]
+
+
+def _checked_list(split: object, facts: object, where: object) -> dict[str, Any]:
+    clips = facts.get("clips") if isinstance(facts, Mapping) else None
+    digest = facts.get("sha256") if isinstance(facts, Mapping) else None
+    is_hash = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+    if split not in ("train", "val", "test") or type(clips) is not int or clips < 0 or not is_hash:
+        raise InputError(
+            f"{where} holds damaged facts of its {_shown(split)} list: export the model again"
+        )
+    return {"clips": clips, "sha256": digest}
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: short, also when it is huge or no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (str, int, float, bool, type(None))):
+        text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
+    else:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}..."
