@@ -30,7 +30,7 @@ from console import StepLine, say  # noqa: E402
 from datasets.poses import save_poses  # noqa: E402
 from datasets.records import ClipRecord, write_list  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
-from option_types import OneLineParser, positive  # noqa: E402
+from options.types import OneLineParser, positive  # noqa: E402
 
 SIZE = (32, 24)
 SHARES = (0.7, 0.15, 0.15)

@@ -1,0 +1,96 @@
+"""What the user names as a source: files, folders, lists, addresses, cameras."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from datasets.prepare.video_table import natural_key
+from datasets.video_files import VIDEO_SUFFIXES
+from errors import InputError
+from files import read_regular
+from prediction.frames import ImageFolder, Source, VideoFile, count_images
+from prediction.streams import SCHEMES, Camera, Stream
+
+_LONGEST_LIST = 10_000_000  # bytes
+_MOST_CAMERAS = 3  # digits of a camera's number
+
+
+def find_sources(names: Sequence[str], fps: float | None = None) -> list[Source]:
+    """Find what the user names.
+
+    Args:
+        names: each a video file, a folder of numbered images, a folder with videos in it or below,
+            a text file with one of these in a line, an address, or the number of a camera.
+        fps: of folders of images.
+
+    Returns:
+        The sources, videos of a folder in natural order. A file that is not there or no video is
+        among them: opening it says what is wrong, and the others go on.
+
+    Raises:
+        InputError: a folder or list has nothing in it.
+    """
+    return [source for name in names for source in _find(name, fps)]
+
+
+def shown_name(name: str) -> str:
+    """Return what the user named without what may be secret in an address."""
+    return Stream(name).name if "://" in name else name
+
+
+def _find(name: str, fps: float | None) -> list[Source]:
+    path = Path(name)
+    scheme = urlsplit(name).scheme.lower() if "://" in name else ""
+    if scheme in SCHEMES:
+        return [Stream(name)]
+    if scheme and not path.exists():
+        raise InputError(
+            f"--source {name}: addresses begin with {', '.join(SCHEMES)}; name a file by its path"
+        )
+    if name.isdigit() and len(name) <= _MOST_CAMERAS and not path.exists():
+        return [Camera(int(name))]
+    if path.is_dir():
+        return _in_folder(path, fps)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _in_list(path, fps)
+    return [VideoFile(path)]
+
+
+def _in_folder(folder: Path, fps: float | None) -> list[Source]:
+    videos = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    if videos:
+        videos.sort(key=lambda path: natural_key(str(path.relative_to(folder))))
+        return [VideoFile(path) for path in videos]
+    if count_images(folder):
+        return [ImageFolder(folder, fps)]
+    raise InputError(
+        f"{folder} holds neither videos ({', '.join(VIDEO_SUFFIXES[:4])}, ...) nor "
+        "numbered images: name a folder that does"
+    )
+
+
+def _in_list(path: Path, fps: float | None) -> list[Source]:
+    try:
+        lines = read_regular(path, _LONGEST_LIST).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InputError(
+            f"{path} cannot be read ({reason}): a list has the path of a video in each line"
+        ) from None
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    found: list[Source] = []
+    for name in names:
+        is_path = "://" not in name and not name.isdigit()
+        entry = str(path.parent / name) if is_path else name
+        if entry.lower().endswith(".txt"):
+            raise InputError(f"{path} names another list, {name}: name videos in it")
+        found += _find(entry, fps)
+    if not found:
+        raise InputError(f"{path} is empty: a list has the path of a video in each line")
+    return found
