@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from errors import InputError
-from eval_opts import adopt_options, parse_test_args
 from models import ENCODERS, build_model
 from ops.batch import Batch
+from options.testing import adopt_options, parse_test_args
 from opts import FUSIONS, parse_pose_train_args, parse_train_args
 
 SEGMENTS = 4

@@ -456,4 +456,4 @@ def test_notes_name_what_would_be_loaded(tmp_path, monkeypatch):
     }
     assert weights_notes("rtmlib", None, None) == {"weights": ""}
     assert set(BACKENDS) == {"ultralytics", "torchvision", "rtmlib"}
-    assert importlib.import_module("pose_opts").parse_pose_args([]).pose_backend in BACKENDS
+    assert importlib.import_module("options.poses").parse_pose_args([]).pose_backend in BACKENDS

@@ -9,7 +9,7 @@ from datasets.check.pool import Workers
 from datasets.check.sheets import draw_classes, draw_worst
 from datasets.check.survey import survey
 from datasets.records import PUBLISHED
-from html_report import Report, detection_bars, render_report
+from pages.data_report import Report, detection_bars, render_report
 from tests.scenes import NUM_FRAMES, write_scenes
 
 VOID = {"meta", "img", "br"}

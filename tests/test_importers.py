@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pose_opts
 from datasets.importers import READERS
 from datasets.importers.names import (
     clip_aliases,
@@ -26,6 +25,7 @@ from datasets.importers.people import People, Span, clean, gather_rows
 from datasets.importers.slots import slots_of
 from errors import InputError
 from ops.skeleton import BODY18, BODY25, COCO17
+from options.poses import IMPORT_FORMATS
 
 
 def numbers(seed: int = 0, joints: int = 17) -> np.ndarray:
@@ -84,7 +84,7 @@ def refusal(kind: str, path: Path) -> str:
 
 
 def test_every_format_that_can_be_chosen_has_a_reader():
-    assert tuple(READERS) == pose_opts.IMPORT_FORMATS
+    assert tuple(READERS) == IMPORT_FORMATS
 
 
 # ---------------------------------------------------------------- AlphaPose

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import eval_opts
 import opts
+from options.testing import adopt_options, parse_test_args, test_parser
 
 PUBLISHED_TRAIN = {
     "early": "--early_fusion_poses --num_channels 4",
@@ -44,7 +44,7 @@ def test_published_pose_only_line():
 
 
 def test_published_test_line():
-    args = eval_opts.parse_test_args(
+    args = parse_test_args(
         shlex.split(
             "--arch resnet50 --num_channels 4 --num_segments 32 --early_fusion_poses --num_clips 2 "
             "--test_crops 10 --gsf --gsf_ch_ratio 100 --dataset FRFS --dataset_path data "
@@ -95,6 +95,17 @@ def test_other_published_options_are_known():
         ("--dataset synthetic --evaluate --resume auto", "--resume FILE"),
         ("--dataset synthetic --seed 4294967296", "below 2^32"),
         ("--dataset synthetic --nonsense", "unrecognized arguments"),
+        ("--dataset synthetic --fold 0/5", "'0/5' is no fold"),
+        ("--dataset synthetic --fold 6/5", "'6/5' is no fold"),
+        ("--dataset synthetic --fold 1/1", "'1/1' is no fold"),
+        ("--dataset synthetic --fold 2", "'2' is no fold"),
+        ("--dataset synthetic --fold ../5", "'../5' is no fold"),
+        ("--dataset synthetic --fold \u00b2/5", "is no fold"),
+        ("--dataset synthetic --fold 1/group", "'1/group' is no fold"),
+        ("--dataset synthetic --fold 1/2 --test_list x --val_list y", "drop --val_list and --test"),
+        ("--dataset synthetic --fold_seed 3", "--fold_seed needs --fold"),
+        ("--dataset synthetic --fold_val 0.1", "--fold_val needs --fold"),
+        ("--dataset synthetic --fold 1/2 --fold_val 1", "below 1"),
     ],
 )
 def test_wrong_options_end_in_one_line(capsys, line, message):
@@ -112,25 +123,46 @@ def stored(**changes):
 
 
 def test_testing_takes_the_network_and_the_data_from_the_checkpoint():
-    args = eval_opts.parse_test_args(["--weights", "x", "--num_segments", "4"])
-    adopted = eval_opts.adopt_options(args, stored(num_segments=16, pose_normalize="frame"))
+    args = parse_test_args(["--weights", "x", "--num_segments", "4"])
+    adopted = adopt_options(args, stored(num_segments=16, pose_normalize="frame"))
     assert (adopted.fusion, adopted.gsf, adopted.num_channels) == ("early", True, 4)
     assert (adopted.num_segments, adopted.pose_normalize) == (4, "frame")
     assert (adopted.dataset, str(adopted.dataset_path)) == ("synthetic", "some/where")
 
 
+def test_testing_takes_the_fold_from_the_checkpoint(capsys):
+    held = stored(fold="2/5", fold_seed=3, fold_val=0.2)
+
+    def adopt(line, stored=held):
+        args = parse_test_args(shlex.split(f"--weights x {line}"))
+        adopted = adopt_options(args, stored)
+        return adopted.fold, adopted.fold_seed, adopted.fold_val
+
+    assert adopt("") == adopt("--dataset synthetic") == ("2/5", 3, 0.2)
+    assert adopt("--test_list mine.txt") == ("2/5", 3, 0.2)
+    assert adopt("--fold 03/5") == ("3/5", 3, 0.2)
+    # A fold is one of its data set.
+    assert adopt("--dataset jumps --dataset_path d") == (None, None, None)
+    assert adopt("", stored()) == (None, None, None)
+    for line in ("--fold 1/5 --test_list x", "--dataset jumps --dataset_path d --fold_seed 1"):
+        with pytest.raises(SystemExit) as stop:
+            adopt(line)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_testing_another_network_than_the_checkpoint_holds(capsys):
-    args = eval_opts.parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
+    args = parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
     with pytest.raises(SystemExit):
-        eval_opts.adopt_options(args, stored())
+        adopt_options(args, stored())
     text = capsys.readouterr().err
     assert "x.pth.tar holds a network with arch resnet50, the command line says resnet18" in text
 
 
 def test_testing_a_foreign_checkpoint_needs_a_data_set(capsys):
-    args = eval_opts.parse_test_args(["--weights", "x.pth.tar"])
+    args = parse_test_args(["--weights", "x.pth.tar"])
     with pytest.raises(SystemExit):
-        eval_opts.adopt_options(args, {})
+        adopt_options(args, {})
     assert "add --dataset" in capsys.readouterr().err
 
 
@@ -145,15 +177,15 @@ def test_stored_groups_name_real_options():
     assert set(opts.FIXED_OPTIONS) <= set(opts.MODEL_OPTIONS)
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, eval_opts.test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, test_parser])
 def test_no_option_does_nothing(build):
-    """Every destination is read somewhere outside opts.py."""
+    """Every destination is read somewhere outside opts.py and options/."""
     root = Path(opts.__file__).parent
     code = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in (".", "datasets", "models")
+        for folder in (".", "datasets", "models", "pages")
         for path in (root / folder).glob("*.py")
-        if path.name not in {"opts.py", "option_groups.py"}
+        if path.name != "opts.py"
     )
     lists = {f"{split}_list" for split in ("train", "val", "test")}  # read in a loop over splits
     assert "{split}_list" in code
@@ -162,7 +194,7 @@ def test_no_option_does_nothing(build):
     assert unread <= lists | {"consensus_type"}
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, eval_opts.test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, test_parser])
 def test_every_option_has_help_in_a_group(build):
     parser = build()
     for action in parser._actions:

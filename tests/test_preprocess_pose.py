@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-import pose_opts
 import preprocess_pose
 from datasets.clip_table import ClipRow, write_table
 from datasets.pose_files import read_notes
@@ -16,6 +15,7 @@ from datasets.prepare.pose_jobs import DecodedPart, PoseJob
 from errors import InputError
 from extraction import Tally, Worker
 from ops.people import Detections
+from options.poses import parse_pose_args
 
 
 class FakeEstimator:
@@ -297,7 +297,7 @@ def test_kept_videos_have_no_place_for_published_files(root, run, capsys):
 
 
 def test_a_second_call_is_refused(root, run):
-    args = pose_opts.parse_pose_args(["--dataset_path", str(root.parent)])
+    args = parse_pose_args(["--dataset_path", str(root.parent)])
     assert args.main_athlete == "auto"
     with (
         preprocess_pose.claimed(root, preprocess_pose.Ranks()),
@@ -336,6 +336,6 @@ def test_missing_weights_name_the_file(root):
 )
 def test_options_out_of_range(line, capsys):
     with pytest.raises(SystemExit) as caught:
-        pose_opts.parse_pose_args(line.split())
+        parse_pose_args(line.split())
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1

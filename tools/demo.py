@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from console import say  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from machine import num_cores  # noqa: E402
-from option_types import OneLineParser, natural, positive  # noqa: E402
+from options.types import OneLineParser, natural, positive  # noqa: E402
 
 BACKBONE = shlex.split(
     "--arch resnet18 --width 32 --gsf --input_size 64 --field_of_view frame --crop_scales 1 0.875 "

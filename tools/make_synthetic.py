@@ -18,8 +18,8 @@ from console import StepLine, say  # noqa: E402
 from datasets.synthetic import SyntheticSpec, ensure_synthetic  # noqa: E402
 from datasets.synthetic.sheet import draw_contact_sheet  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
-from option_groups import add_synthetic_options  # noqa: E402
-from option_types import OneLineParser, positive  # noqa: E402
+from options.groups import add_synthetic_options  # noqa: E402
+from options.types import OneLineParser, positive  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:
