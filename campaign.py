@@ -25,7 +25,8 @@ from datasets.loading import check_disjoint, open_dataset
 from errors import InputError
 from files import read_regular, write_json
 from machine import StopRequest
-from options.testing import named_options, parse_test_args, test_parser
+from options.testing import parse_test_args, parser_of_tests
+from options.types import named_options
 from reports import plain
 from results.score_files import ClipScores, read_scores
 
@@ -306,7 +307,7 @@ def _training(plan: Plan, cell: Cell) -> list[str]:
 
 def _testing(plan: Plan, cell: Cell) -> list[str]:
     run = _find_run(cell) or cell.folder
-    named = named_options(test_parser(), ["--weights", "x", *plan.test])
+    named = named_options(parser_of_tests(), ["--weights", "x", *plan.test])
     machine: list[str] = []
     for name, option in _MACHINE.items():
         value = plan.options[name]

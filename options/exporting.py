@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from options.groups import add_input_options, add_model_options, add_synthetic_options
-from options.types import OneLineParser, positive, positive_real
+from options.types import OneLineParser, named_options, positive, positive_real
 from opts import FIXED_OPTIONS, check_model
 
 FORMATS = ("safetensors", "onnx")
@@ -91,7 +91,7 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = export_parser()
     args = parser.parse_args(argv)
-    args.given = _given(argv)
+    args.given = named_options(export_parser(), argv)
     if args.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,60}", args.license):
         parser.error(
             f"--license {args.license!r} is no identifier as the hub has them: as in apache-2.0, "
@@ -108,14 +108,6 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _is_repo(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", text, re.A) is not None
-
-
-def _given(argv: Sequence[str]) -> frozenset[str]:
-    """Return the destinations that `argv` names: parse again without any default."""
-    parser = export_parser()
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    return frozenset(vars(parser.parse_args(argv)))
 
 
 def describe_foreign(args: argparse.Namespace) -> argparse.Namespace:

@@ -324,17 +324,23 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Where to compute, and the seed."""
+    group = add_machine_options(
+        parser, "of the computing process; default: half of the cores, the loader has the others"
+    )
+    group.add_argument("--seed", type=seed_number, default=0, help="of every random choice")
+
+
+def add_machine_options(
+    parser: argparse.ArgumentParser, threads: str, gpus: str = "index of the CUDA device to use"
+) -> argparse._ArgumentGroup:
+    """Where to compute; `threads` and `gpus` say what these mean to the program."""
     group = parser.add_argument_group("machine")
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
-    group.add_argument("--gpus", type=natural, nargs="+", help="index of the CUDA device to use")
-    group.add_argument(
-        "--threads",
-        type=positive,
-        help="of the computing process; default: half of the cores, the loader has the others",
-    )
-    group.add_argument("--seed", type=seed_number, default=0, help="of every random choice")
+    group.add_argument("--gpus", type=natural, nargs="+", help=gpus)
+    group.add_argument("--threads", type=positive, help=threads)
+    return group
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

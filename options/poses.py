@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from options.groups import POSE_BACKENDS
-from options.types import OneLineParser, frame_size, natural, positive, probability, seed_number
+from options.groups import POSE_BACKENDS, add_machine_options
+from options.types import OneLineParser, frame_size, positive, probability, seed_number
 
 IMPORT_FORMATS = ("alphapose", "openpose", "npy", "npz", "pyskl")
 
@@ -83,20 +83,10 @@ def parse_pose_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--no_check", action="store_true", help="do not check the data set at the end"
     )
-    group = parser.add_argument_group("machine")
-    group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
-    )
-    group.add_argument(
-        "--gpus",
-        type=natural,
-        nargs="+",
-        help="index of the CUDA device to use; under torchrun one per process",
-    )
-    group.add_argument(
-        "--threads",
-        type=positive,
-        help="of a computing process; default: half of the cores, shared by the processes",
+    add_machine_options(
+        parser,
+        "of a computing process; default: half of the cores, shared by the processes",
+        "index of the CUDA device to use; under torchrun one per process",
     )
     args = parser.parse_args(argv)
     if args.max_people > 100:  # more than a keypoint file may hold

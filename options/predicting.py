@@ -4,11 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from options.groups import POSE_BACKENDS
+from options.groups import POSE_BACKENDS, add_machine_options
 from options.types import (
     OneLineParser,
     crop_scale,
-    natural,
     non_negative_real,
     positive,
     positive_real,
@@ -39,7 +38,7 @@ def parse_predict_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_pose_options(parser)
     _add_event_options(parser)
     _add_output_options(parser)
-    _add_machine_options(parser)
+    add_machine_options(parser, "of the network; default: half of the cores")
     args = parser.parse_args(argv)
     _check(parser, args)
     return args
@@ -168,17 +167,6 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no_video", action="store_true", help="write no annotated.mp4")
     group.add_argument("--save_poses", action="store_true", help="write the keypoints to poses.npz")
-
-
-def _add_machine_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine")
-    group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
-    )
-    group.add_argument("--gpus", type=natural, nargs="+", help="index of the CUDA device to use")
-    group.add_argument(
-        "--threads", type=positive, help="of the network; default: half of the cores"
-    )
 
 
 def _people(text: str) -> int | None:

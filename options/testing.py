@@ -12,7 +12,7 @@ from options.groups import (
     add_input_options,
     add_model_options,
 )
-from options.types import OneLineParser, natural, non_negative_real, positive
+from options.types import OneLineParser, named_options, natural, non_negative_real, positive
 from opts import (
     FIXED_OPTIONS,
     FOLD_OPTIONS,
@@ -26,7 +26,7 @@ from opts import (
 )
 
 
-def test_parser() -> OneLineParser:
+def parser_of_tests() -> OneLineParser:
     """Build the parser of `test_models.py`."""
     parser = OneLineParser(
         prog="test_models.py",
@@ -127,9 +127,9 @@ def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     others from the checkpoint, then checks the combination.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = test_parser()
+    parser = parser_of_tests()
     args = parser.parse_args(argv)
-    args.given = named_options(test_parser(), argv)
+    args.given = named_options(parser_of_tests(), argv)
     check_fold(parser, args)  # a list may replace one of a fold that the checkpoint names
     _check_several(parser, args)
     if args.scores and args.dataset is not None:
@@ -170,7 +170,7 @@ def adopt_options(
     Exits with 2 when an option on the command line contradicts the network in the checkpoint,
     or the combination is wrong.
     """
-    parser = test_parser()
+    parser = parser_of_tests()
     weights = weights or args.weights[0]
     for name in FIXED_OPTIONS:
         if name in args.given and name in stored and getattr(args, name) != stored[name]:
@@ -192,13 +192,3 @@ def adopt_options(
     check_fold_options(parser, adopted)
     check_model(parser, adopted)
     return adopted
-
-
-def named_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
-    """Return the destinations that `argv` names: parse again without any default.
-
-    The parser is of no use afterwards.
-    """
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    return frozenset(vars(parser.parse_args(argv)))

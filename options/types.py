@@ -1,6 +1,7 @@
 """The parser of all scripts, and the types of option values."""
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 
@@ -26,6 +27,16 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def named_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:
+    """Return the destinations that `argv` names: parse again without any default.
+
+    The parser is of no use afterwards.
+    """
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return frozenset(vars(parser.parse_args(argv)))
 
 
 # ---------------------------------------------------------------- value types

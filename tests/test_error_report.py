@@ -111,9 +111,9 @@ def test_every_mode_has_its_pictures(weights, tmp_path, mode, kinds):
 
 
 def test_pictures_are_as_many_as_asked_for_and_the_page_can_be_left_out(weights, tmp_path):
-    page = run(tmp_path, "--weights", weights("rgb"), "--clips", "1")
+    page = run(tmp_path, "--weights", weights("rgb"), "--report_clips", "1")
     assert len(captions(page)) == 2 * 4
-    page = run(tmp_path, "--weights", weights("rgb"), "--clips", "0")
+    page = run(tmp_path, "--weights", weights("rgb"), "--report_clips", "0")
     assert "<img" not in page
     assert "Worst clips" not in page
     (tmp_path / "report.html").unlink()
@@ -159,7 +159,7 @@ def test_a_page_that_cannot_be_written_leaves_the_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["--scores", "s.npz", "--clips", "-1"], "at least 0"),
+        (["--scores", "s.npz", "--report_clips", "-1"], "at least 0"),
         (["--scores", "s.npz", "--dataset", "FRFS"], "needs --dataset_path"),
     ],
 )

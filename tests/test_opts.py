@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import opts
-from options.testing import adopt_options, parse_test_args, test_parser
+from options.testing import adopt_options, parse_test_args, parser_of_tests
 
 PUBLISHED_TRAIN = {
     "early": "--early_fusion_poses --num_channels 4",
@@ -177,7 +177,7 @@ def test_stored_groups_name_real_options():
     assert set(opts.FIXED_OPTIONS) <= set(opts.MODEL_OPTIONS)
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, parser_of_tests])
 def test_no_option_does_nothing(build):
     """Every destination is read somewhere outside opts.py and options/."""
     root = Path(opts.__file__).parent
@@ -194,7 +194,7 @@ def test_no_option_does_nothing(build):
     assert unread <= lists | {"consensus_type"}
 
 
-@pytest.mark.parametrize("build", [opts.train_parser, test_parser])
+@pytest.mark.parametrize("build", [opts.train_parser, parser_of_tests])
 def test_every_option_has_help_in_a_group(build):
     parser = build()
     for action in parser._actions:
