@@ -86,6 +86,19 @@ def test_a_checkpoint_becomes_a_folder_checked_on_the_clips_of_its_data_set(
     assert str(tmp_path) not in card
 
 
+def test_a_model_of_a_fold_is_checked_on_the_clips_that_it_did_not_see(
+    main, tmp_path, dataset, capsys
+):
+    args = {"dataset": "FRFS", "dataset_path": str(dataset.parent), "missing_pose": "error"}
+    args |= {"fold": "2/2", "fold_seed": None, "fold_val": 0}
+    weights = write_checkpoint(tmp_path / "run" / "best.pth.tar", "pose", args=args)
+    main(["--weights", str(weights), "--formats", "safetensors"])
+    said = capsys.readouterr().out
+    assert "fold 2 of 2" in said
+    assert "clips of the test list of FRFS" in said
+    assert "OK: all within 0.0001" in said
+
+
 def test_without_clips_it_says_that_it_used_noise(main, run, capsys):
     folder = main(["--weights", str(run), "--clips", "5"])
     said = capsys.readouterr().out

@@ -167,7 +167,7 @@ def find_clips(args: argparse.Namespace, config: ModelConfig) -> tuple[Iterator[
         return noise(args, config, "the model does not say its data set and --dataset is not given")
     try:
         source = session.open_data(options)
-        split = next(s for s in ("test", "val", "train") if source.lists[s].is_file())
+        split = next(s for s in ("test", "val", "train") if source.has(s))
         loader = build_eval_loader(options, source, split, batch_size=_LOADED)
     except (InputError, StopIteration, OSError) as error:
         if args.dataset is not None:
