@@ -54,6 +54,8 @@ def run_script(main: Callable[[], object]) -> None:
         # The reader of our output has gone, as `| head` does; nothing may be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except MemoryError as error:
+        _end(f"there is not enough memory ({error or 'none is left'}): ask for less at a time")
     except OSError as error:
         # With two names, as of a copy, the second is the one that is written.
         name = error.filename2 or error.filename or "a file that is written"

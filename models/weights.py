@@ -4,6 +4,7 @@ Files are read as plain data (`weights_only=True`): whatever a file says, none o
 """
 
 import io
+import pickle
 import re
 import sys
 import warnings
@@ -95,6 +96,8 @@ def read_checkpoint(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # of a strange pickle protocol: it fails anyway
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise anything
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden:
@@ -103,7 +106,7 @@ def read_checkpoint(path: Path) -> Any:
                 "and code of a file is never run: save the state dict of the model alone"
             ) from error
         raise InputError(
-            f"{path} is no checkpoint, or damaged ({_first_line(error)}): copy it again"
+            f"{path} is no checkpoint, or damaged{_reason(error)}: copy it again"
         ) from error
 
 
@@ -183,6 +186,12 @@ def _numpy_scalars() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]  # its module has another name in numpy 1
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     return [np.dtype, *((scalar, name) for name in names), *{type(np.dtype(c)) for c in "?iqfd"}]
+
+
+def _reason(error: BaseException) -> str:
+    """Return in brackets what a reader says; other errors are its slips on a foreign file."""
+    says = isinstance(error, (RuntimeError, OSError, EOFError, pickle.UnpicklingError))
+    return f" ({_first_line(error)})" if says else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -99,6 +99,8 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
     if args.push_to_hub is not None and not _is_repo(args.push_to_hub):
         parser.error(f"--push_to_hub {args.push_to_hub!r} should be USER/NAME")
+    if args.dataset not in (None, "synthetic") and args.dataset_path is None:
+        parser.error(f"--dataset {args.dataset} needs --dataset_path: the folder that holds it")
     if args.private and args.push_to_hub is None:
         parser.error("--private needs --push_to_hub")
     if args.name is not None and not args.name.strip():

@@ -12,8 +12,15 @@ from options.types import (
     positive_real,
     probability,
     seed_number,
+    up_to,
 )
 
+# More of them end in a lack of memory, not in speed.
+MOST_THREADS = 1024
+# Of a pose estimator's input, pixels: its memory grows with the square.
+MOST_POSE_SIZE = 4096
+# Samplings of a clip: further ones show the same frames again.
+MOST_SAMPLINGS = 100
 POSE_MODELS = ("mlp", "conv1d", "gcn")
 POSE_BACKENDS = ("ultralytics", "torchvision", "rtmlib")
 ARCHS = (
@@ -339,7 +346,7 @@ def add_machine_options(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
     )
     group.add_argument("--gpus", type=natural, nargs="+", help=gpus)
-    group.add_argument("--threads", type=positive, help=threads)
+    group.add_argument("--threads", type=up_to(MOST_THREADS), help=threads)
     return group
 
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from options.groups import POSE_BACKENDS, add_machine_options
-from options.types import OneLineParser, frame_size, positive, probability, seed_number
+from options.groups import MOST_POSE_SIZE, POSE_BACKENDS, add_machine_options
+from options.types import OneLineParser, frame_size, positive, probability, seed_number, up_to
 
 IMPORT_FORMATS = ("alphapose", "openpose", "npy", "npz", "pyskl")
 
@@ -57,7 +57,7 @@ def parse_pose_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument(
         "--imgsz",
-        type=positive,
+        type=up_to(MOST_POSE_SIZE),
         help="size of the network's input, pixels: longer side for ultralytics (default 640), "
         "shorter for torchvision (default 800)",
     )

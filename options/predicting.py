@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from options.groups import POSE_BACKENDS, add_machine_options
+from options.groups import MOST_POSE_SIZE, MOST_SAMPLINGS, POSE_BACKENDS, add_machine_options
 from options.types import (
     OneLineParser,
     crop_scale,
@@ -12,6 +12,7 @@ from options.types import (
     positive,
     positive_real,
     probability,
+    up_to,
 )
 
 # Options of the estimator, and what stands for those that are not given.
@@ -85,7 +86,9 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--whole", action="store_true", help="one answer for the whole video, as for a test clip"
     )
-    group.add_argument("--num_clips", type=positive, default=1, help="samplings of each window")
+    group.add_argument(
+        "--num_clips", type=up_to(MOST_SAMPLINGS), default=1, help="samplings of each window"
+    )
     group.add_argument(
         "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
     )
@@ -118,7 +121,9 @@ def _add_pose_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--conf", type=probability, help="least confidence of a detected person (default: 0.8)"
     )
-    group.add_argument("--imgsz", type=positive, help="size of the back end's input, pixels")
+    group.add_argument(
+        "--imgsz", type=up_to(MOST_POSE_SIZE), help="size of the back end's input, pixels"
+    )
     group.add_argument(
         "--pose_batch", type=positive, help="frames per pass of the back end (default: 16)"
     )

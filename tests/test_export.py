@@ -357,3 +357,10 @@ def test_wrong_options_end_at_once(main, run, options, capsys):
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (run.parent / "model").exists()
+
+
+def test_a_data_set_needs_its_folder(main, run, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--weights", str(run), "--dataset", "mine"])
+    assert end.value.code == 2
+    assert "--dataset mine needs --dataset_path" in capsys.readouterr().err

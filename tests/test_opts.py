@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import opts
+from options.predicting import parse_predict_args
 from options.testing import adopt_options, parse_test_args, parser_of_tests
 
 PUBLISHED_TRAIN = {
@@ -200,3 +201,14 @@ def test_every_option_has_help_in_a_group(build):
     for action in parser._actions:
         assert action.help, action.dest
     assert "example: python" in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--threads 100000", "--num_clips 1000000000", "--imgsz 100000 --pose_weights x.pt"],
+)
+def test_numbers_that_no_machine_can_serve_are_refused(line, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_predict_args(["--weights", "x", "--source", "y", *line.split()])
+    assert end.value.code == 2
+    assert "must be at most" in capsys.readouterr().err

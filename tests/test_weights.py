@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from errors import InputError
+from errors import InputError, run_script
 from models import build_model
 from models.anatomy import Anatomy, published_name
 from models.weights import (
@@ -337,3 +337,25 @@ def test_imagenet_weights_that_are_there_need_no_network(monkeypatch, tmp_path):
     message = message_of(backbone_weights, "resnet18", "imagenet", 64)
     assert f"{file} are damaged" in message
     assert "delete the file" in message
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_file(tmp_path, monkeypatch, capsys):
+    def lack(*_, **__):
+        raise MemoryError("cannot allocate 1 PiB")
+
+    (tmp_path / "x.pt").write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", lack)
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda: read_checkpoint(tmp_path / "x.pt"))
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert "not enough memory (cannot allocate 1 PiB)" in told
+    assert "damaged" not in told
+
+
+def test_slips_of_a_reader_are_not_told(tmp_path):
+    path = tmp_path / "video.avi"
+    path.write_bytes(b".")  # a pickle that ends before it begins
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(path)
+    assert str(caught.value) == f"{path} is no checkpoint, or damaged: copy it again"
