@@ -20,6 +20,7 @@ from models.weights import (
     checkpoint_options,
     load_checkpoint,
     load_for_finetune,
+    read_checkpoint,
 )
 from opts import parse_pose_train_args, parse_train_args
 
