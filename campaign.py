@@ -19,9 +19,10 @@ from typing import Any
 
 import opts
 from children import Child, end
+from datasets.clip_table import load_table
 from datasets.facts import hash_records
-from datasets.folds import Fold
-from datasets.loading import check_disjoint, open_dataset
+from datasets.folds import Fold, hash_folds, hash_groups
+from datasets.loading import DataSource, check_disjoint, open_dataset
 from errors import InputError
 from files import read_regular, write_json
 from machine import StopRequest
@@ -45,11 +46,10 @@ _OURS_IN_TEST = (
 )  # fmt: skip
 # Options of the training line that tests take over, and their spelling.
 _MACHINE = {"device": "--device", "gpus": "--gpus", "workers": "--workers", "threads": "--threads"}
-# What may differ when a cross-validation goes on: it changes no number.
+# What may differ when a cross-validation goes on: it changes no number. Data that have moved are
+# known by their lists, folds and groups.
 _FREE = frozenset({"workers", "print_freq", "device", "gpus", "dataset_path"})
 _POLL_SECONDS = 0.05
-# Folds that are dealt before the first training starts; where there are more, groups are many.
-_MOST_TRIED = 20
 _MOST_BYTES = 2**26
 
 
@@ -67,7 +67,9 @@ class Plan:
         last: whether the last epoch is tested instead of the best on val.
         clips: of the data set.
         sha256: of their lines.
-        has_val: whether the val list is other clips than the train list.
+        folds_sha256: of the train, val and test lists of every fold.
+        groups_sha256: of the group of every clip, by which folds are dealt and intervals drawn.
+        tested: for each fold the names of the clips that it tests.
     """
 
     script: str
@@ -79,7 +81,9 @@ class Plan:
     last: bool
     clips: int
     sha256: str
-    has_val: bool
+    folds_sha256: str
+    groups_sha256: str
+    tested: tuple[frozenset[str], ...]
 
     @property
     def weights(self) -> str:
@@ -103,6 +107,8 @@ class Plan:
             "clips": self.clips,
             "sha256": self.sha256,
             "options": options,
+            "folds_sha256": self.folds_sha256,
+            "groups_sha256": self.groups_sha256,
         }
 
 
@@ -145,22 +151,26 @@ def make_plan(line: Sequence[str], folds: str, test: Sequence[str], *, last: boo
     script, options = _split_line(line)
     args = _parse_training(script, options)
     _parse_test(test)
-    fold = _open_fold(args, 1, folds)
-    for number in range(2, min(fold.count, _MOST_TRIED) + 1):
-        _open_fold(args, number, folds)  # before hours are spent on the first ones
-    records = {record for split in fold.records.values() for record in split}
+    source, first = _open_fold(args, 1, folds)
+    # All are dealt before hours are spent on the first ones.
+    rest = (_open_fold(args, number, folds)[1] for number in range(2, first.count + 1))
+    dealt = [first, *rest]
+    found = {record for split in first.records.values() for record in split}
+    records = sorted(found, key=lambda r: r.name)
     if args.fold_val == 0 and not last:
         raise InputError(
             "--fold_val 0 keeps no clips to choose the best epoch by: add --last before the --"
         )
     return Plan(
-        script, tuple(options), plain(vars(args)), folds, fold.count, tuple(test), last,
-        len(records), hash_records(sorted(records, key=lambda r: r.name)), fold.is_validated_apart,
+        script, tuple(options), plain(vars(args)), folds, first.count, tuple(test), last,
+        len(records), hash_records(records), hash_folds(dealt),
+        hash_groups(load_table(source.root), records),
+        tuple(frozenset(record.name for record in fold.records["test"]) for fold in dealt),
     )  # fmt: skip
 
 
-def _open_fold(args: argparse.Namespace, number: int, folds: str) -> Fold:
-    """Return a fold of the data set that the training line names.
+def _open_fold(args: argparse.Namespace, number: int, folds: str) -> tuple[DataSource, Fold]:
+    """Return the data set that the training line names, and a fold of it.
 
     Raises:
         InputError: there is none such, or it shares clips, contents or groups.
@@ -170,7 +180,7 @@ def _open_fold(args: argparse.Namespace, number: int, folds: str) -> Fold:
     check_disjoint(source, options)
     if source.fold is None:
         raise ValueError("a data set opened with a fold has one")
-    return source.fold
+    return source, source.fold
 
 
 def _split_line(line: Sequence[str]) -> tuple[str, list[str]]:
@@ -226,14 +236,24 @@ def begin(output: Path, plan: Plan) -> None:
             )
         write_json(path, plan.to_json())
         return
-    then, now = _read_plan(path), json.loads(json.dumps(plan.to_json()))
-    for name in now:
-        if name != "options" and then.get(name) != now[name]:
-            _refuse(output, _WORDS.get(name, name), then.get(name), now[name])
-    before = then["options"] if isinstance(then.get("options"), dict) else {}
-    for name, value in now["options"].items():
-        if before.get(name) != value:
-            _refuse(output, f"--{name}", before.get(name), value)
+    then, now = _flat(_read_plan(path)), _flat(json.loads(json.dumps(plan.to_json())))
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise InputError(
+                f"{output} was begun with {_WORDS.get(name, name)} {then.get(name, 'not noted')}, "
+                f"this command has {value}: give the same again to go on, or another --output"
+            )
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with its options among the other fields, called as on the command line."""
+    flat: dict[str, Any] = {}
+    for name, value in plan.items():
+        if name == "options" and isinstance(value, dict):
+            flat |= {f"--{option}": its for option, its in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 _WORDS = {
@@ -243,14 +263,9 @@ _WORDS = {
     "last": "--last",
     "clips": "clips in number",
     "sha256": "clip lists of SHA-256",
+    "folds_sha256": "folds (clips.csv or the lists in folds/) of SHA-256",
+    "groups_sha256": "groups (clips.csv) of SHA-256",
 }
-
-
-def _refuse(output: Path, name: str, then: object, now: object) -> None:
-    raise InputError(
-        f"{output} was begun with {name} {then}, this command has {now}: give the same again to go "
-        "on, or another --output"
-    )
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -275,13 +290,25 @@ def list_cells(output: Path, plan: Plan, seeds: Sequence[int]) -> list[Cell]:
     ]
 
 
-def read_cell(cell: Cell) -> ClipScores | None:
-    """Return the scores of a finished cell; None where there is still something to do."""
+def read_cell(plan: Plan, cell: Cell) -> ClipScores | None:
+    """Return the scores of a finished cell; None where there is still something to do.
+
+    Raises:
+        InputError: they are of clips that its fold does not test.
+    """
     try:
         place = json.loads(read_regular(cell.folder / DONE, _MOST_BYTES))["run"]
-        return read_scores(cell.folder / place / "scores_test.npz")
+        scores = read_scores(cell.folder / place / "scores_test.npz")
     except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
         return None
+    odd = set(scores.clips) - plan.tested[cell.fold - 1]
+    if odd:
+        raise InputError(
+            f"{cell.folder} was tested on {len(odd)} clips that are not in fold {cell.fold} of "
+            f"{plan.count}, such as {min(odd)!r}: remove that folder to run it anew, or name "
+            "another --output"
+        )
+    return scores
 
 
 def _find_run(cell: Cell) -> Path | None:
@@ -305,6 +332,12 @@ def _training(plan: Plan, cell: Cell) -> list[str]:
     ]  # fmt: skip
 
 
+def may_overlap(plan: Plan) -> bool:
+    """Say whether the clips of a test may be in the other lists of its fold."""
+    given = named_options(parser_of_tests(), ["--weights", "x", *plan.test])
+    return bool(plan.options["allow_overlap"]) or "allow_overlap" in given
+
+
 def _testing(plan: Plan, cell: Cell) -> list[str]:
     run = _find_run(cell) or cell.folder
     named = named_options(parser_of_tests(), ["--weights", "x", *plan.test])
@@ -313,7 +346,7 @@ def _testing(plan: Plan, cell: Cell) -> list[str]:
         value = plan.options[name]
         if value is not None and name not in named:
             machine += [option, *map(str, value if isinstance(value, list) else [value])]
-    if plan.options["allow_overlap"] and "allow_overlap" not in named:
+    if may_overlap(plan) and "allow_overlap" not in named:
         machine.append("--allow_overlap")
     scores = ["--save_scores", "both"]
     return [_TEST, "--weights", str(run / plan.weights), *scores, *machine, *plan.test]
@@ -387,7 +420,7 @@ def _follow(
         return [_start(plan, cell, "test")]
     else:
         _finish(cell)
-        reason = "" if read_cell(cell) else "the test left no scores that can be read"
+        reason = "" if read_cell(plan, cell) else "the test left no scores that can be read"
     if reason:
         failed[cell] = reason
     tell(cell, reason)

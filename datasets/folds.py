@@ -5,12 +5,14 @@ clips of the data set's lists are dealt anew: the same folds for any order of th
 group (athlete, event, video) and no content on two sides of a fold.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.clip_table import ClipRow, load_table
+from datasets.facts import hash_records
 from datasets.prepare.splits import (
     SPLITS,
     cut_fold,
@@ -124,6 +126,18 @@ def write_fold(folder: Path, fold: Fold, classes: Sequence[str]) -> None:
     top = {"classes": names, "fold": f"{fold.number} of {fold.count}"}
     for split, records in fold.records.items():
         write_list(folder / f"{split}_videofolder.txt", records, top)
+
+
+def hash_folds(folds: Sequence[Fold]) -> str:
+    """Return the SHA-256 of all lists of all folds, whatever the order of their lines."""
+    lines = (hash_records(fold.records[split]) for fold in folds for split in SPLITS)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def hash_groups(table: Mapping[str, ClipRow], records: Sequence[ClipRecord]) -> str:
+    """Return the SHA-256 of what each clip belongs to, whatever the order of the clips."""
+    pairs = zip((record.name for record in records), group_clips(table, records)[0], strict=True)
+    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------- written folds

@@ -1,6 +1,7 @@
 """Two models on the same clips: which differences are more than chance."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -153,6 +154,116 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p_values[n] * (len(p_values) - done)))
         adjusted[n] = largest
     return adjusted
+
+
+# ---------------------------------------------------------------- cross-validations
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedComparison:
+    """Two cross-validations on the same N clips.
+
+    Attributes:
+        total: N.
+        seeds: of the first, of the second.
+        difference: mean accuracy of the second less that of the first, -1 to 1.
+        interval: its paired 95 % bootstrap interval over groups (clips where none are known), of
+            each clip's mean over the seeds; None when the clips say nothing about how it varies.
+            How seeds vary is not in it.
+        p_value: how often the difference is as large when the two are swapped in a random half of
+            the groups (clips where none are known).
+        unit: "group" or "clip".
+        units: how many of them.
+        better, worse: clips that the second has right more often, less often.
+        by_seed: seed -> paired comparison, of the seeds that both have.
+    """
+
+    total: int
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]
+    difference: float
+    interval: tuple[float, float] | None
+    p_value: float
+    unit: str
+    units: int
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    by_seed: Mapping[int, Comparison]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            **asdict(self),
+            "by_seed": {str(seed): found.to_json() for seed, found in self.by_seed.items()},
+        }
+
+    def lines(self, first: str, second: str) -> list[str]:
+        """Return the result as lines of text."""
+        margin = "no interval"
+        if self.interval is not None:
+            low, high = self.interval
+            margin = f"95 % interval {low:+.1%} to {high:+.1%} over {self.units} {self.unit}s"
+        head = (
+            f"{second} against {first}: {self.difference:+.2%} accuracy, mean over "
+            f"{len(self.seeds[1])} and {len(self.seeds[0])} seeds ({margin})"
+        )
+        text = [
+            head,
+            f"  p {self.p_value:.3g} (the two swapped by {self.unit})",
+            f"  of {self.total} clips {len(self.better)} right more often, {len(self.worse)} less "
+            "often",
+        ]
+        for seed, found in self.by_seed.items():
+            text.append(
+                f"  seed {seed}: {found.difference:+.2%}, only {first} {len(found.only_first)}, "
+                f"only {second} {len(found.only_second)}, p {found.p_value:.3g} (exact McNemar, "
+                "clips taken as independent)"
+            )
+        return text
+
+
+def compare_folded(
+    first: Mapping[int, ClipScores],
+    second: Mapping[int, ClipScores],
+    *,
+    names: tuple[str, str] = ("the first", "the second"),
+    seed: int = 0,
+) -> FoldedComparison:
+    """Compare two cross-validations clip by clip.
+
+    Args:
+        first: seed -> pooled scores.
+        second: seed -> pooled scores, of the same clips.
+        names: what to call the two in a message.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: the two hold other clips, labels or classes.
+    """
+    both = list(zip((first, second), names, strict=True))
+    every = align(
+        [scores for one, _ in both for scores in one.values()],
+        [f"{name} (seed {number})" for one, name in both for number in one],
+    )
+    right = np.stack([scores.scores.argmax(1) == scores.labels for scores in every])
+    change = right[len(first) :].mean(0) - right[: len(first)].mean(0)
+    clips = every[0].clips
+    # Groups that one of the two knows hold for the other, too: the clips are the same.
+    groups = next((scores.units for scores in every if scores.units), None)
+    units = groups or clips
+    bootstrap = Bootstrap.of(units, seed=seed)
+    total = len(clips)
+    return FoldedComparison(
+        total=total,
+        seeds=(tuple(first), tuple(second)),
+        difference=math.fsum(change) / total,
+        interval=bootstrap.interval(weighted_mean(change)),
+        p_value=swap_test(change, units, seed),
+        unit="group" if groups else "clip",
+        units=bootstrap.num_groups,
+        better=tuple(c for c, d in zip(clips, change, strict=True) if d > 1e-9),
+        worse=tuple(c for c, d in zip(clips, change, strict=True) if d < -1e-9),
+        by_seed={s: compare(first[s], second[s], seed=seed) for s in first.keys() & second.keys()},
+    )
 
 
 # ---------------------------------------------------------------- same clips

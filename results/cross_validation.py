@@ -4,7 +4,6 @@ Each clip is held out once per seed, so the clips of all folds are pooled for ea
 a clip is still one clip: three seeds on 26 clips say more about the seeds, nothing about a 27th.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,14 +12,17 @@ import numpy as np
 from scipy import stats
 
 from errors import InputError
-from results.compare import Comparison, align, compare, swap_test
+from results.compare import align
 from results.group_intervals import GroupIntervals, statistics
-from results.intervals import Bootstrap, Statistic, group_codes, weighted_mean, wilson_interval
+from results.intervals import Bootstrap, Statistic, group_codes, wilson_interval
 from results.metrics import Metrics
 from results.score_files import ClipScores
+from results.selection import overlap_protocol
 
 # Numbers of `Metrics` that are summed up over folds and over seeds.
 SUMMED = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision")
+# Folds, and findings about them, that the protocol of pooled scores names.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,24 @@ def pool_folds(folds: Sequence[ClipScores], names: Sequence[str] = ()) -> ClipSc
         kind=first.kind,
         groups=tuple(groups[i] for i in order) if any(groups) else None,
         split="test",
-        protocol=next((fold.protocol for fold in folds if fold.protocol), ""),
+        protocol=_join_protocols([fold.protocol for fold in folds], names),
     )
+
+
+def _join_protocols(protocols: Sequence[str], names: Sequence[str]) -> str:
+    """Return the protocol of pooled folds: what was found, and of which folds."""
+    folds_of: dict[str, list[str]] = {}
+    for protocol, name in zip(protocols, names, strict=True):
+        if protocol:
+            found = protocol.partition("(")[2].removesuffix(")") or protocol
+            folds_of.setdefault(found, []).append(name)
+    parts = []
+    for found, its in list(folds_of.items())[:_MOST_NAMED]:
+        more = f" and {len(its) - _MOST_NAMED} more" if len(its) > _MOST_NAMED else ""
+        where = "each fold" if len(its) == len(names) else ", ".join(its[:_MOST_NAMED]) + more
+        parts.append(f"{where}: {found}")
+    left = sum(map(len, list(folds_of.values())[_MOST_NAMED:]))
+    return overlap_protocol([*parts, *([f"{left} more folds like these"] if left else [])])
 
 
 def sum_up(
@@ -285,102 +303,3 @@ def accuracy_interval(right: np.ndarray, units: Sequence[str]) -> tuple[float, f
         freedom = variance**2 / (of_groups**2 / (num_groups - 1) + seed_part)
     quantile = float(stats.t.ppf(0.975, freedom))
     return wilson_interval(accuracy * effective, effective, quantile)
-
-
-# ---------------------------------------------------------------- two of them
-
-
-@dataclass(frozen=True, slots=True)
-class FoldedComparison:
-    """Two cross-validations on the same N clips.
-
-    Attributes:
-        total: N.
-        seeds: of the first, of the second.
-        difference: mean accuracy of the second less that of the first, -1 to 1.
-        interval: its paired 95 % bootstrap interval over groups (clips where none are known), of
-            each clip's mean over the seeds; None when the clips say nothing about how it varies.
-            How seeds vary is not in it.
-        p_value: how often the difference is as large when the two are swapped in a random half of
-            the groups (clips where none are known).
-        unit: "group" or "clip".
-        units: how many of them.
-        better, worse: clips that the second has right more often, less often.
-        by_seed: seed -> paired comparison, of the seeds that both have.
-    """
-
-    total: int
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]
-    difference: float
-    interval: tuple[float, float] | None
-    p_value: float
-    unit: str
-    units: int
-    better: tuple[str, ...]
-    worse: tuple[str, ...]
-    by_seed: Mapping[int, Comparison]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            **asdict(self),
-            "by_seed": {str(seed): found.to_json() for seed, found in self.by_seed.items()},
-        }
-
-    def lines(self, first: str, second: str) -> list[str]:
-        """Return the result as lines of text."""
-        margin = "no interval"
-        if self.interval is not None:
-            low, high = self.interval
-            margin = f"95 % interval {low:+.1%} to {high:+.1%} over {self.units} {self.unit}s"
-        head = (
-            f"{second} against {first}: {self.difference:+.2%} accuracy, mean over "
-            f"{len(self.seeds[1])} and {len(self.seeds[0])} seeds ({margin})"
-        )
-        text = [
-            head,
-            f"  p {self.p_value:.3g} (the two swapped by {self.unit})",
-            f"  of {self.total} clips {len(self.better)} right more often, {len(self.worse)} less "
-            "often",
-        ]
-        for seed, found in self.by_seed.items():
-            text.append(
-                f"  seed {seed}: {found.difference:+.2%}, only {first} {len(found.only_first)}, "
-                f"only {second} {len(found.only_second)}, p {found.p_value:.3g} (exact McNemar, "
-                "clips taken as independent)"
-            )
-        return text
-
-
-def compare_folded(
-    first: Mapping[int, ClipScores], second: Mapping[int, ClipScores], *, seed: int = 0
-) -> FoldedComparison:
-    """Compare two cross-validations clip by clip.
-
-    Args:
-        first: seed -> pooled scores.
-        second: seed -> pooled scores, of the same clips.
-        seed: of the bootstrap.
-
-    Raises:
-        InputError: the two hold other clips, labels or classes.
-    """
-    every = align([*first.values(), *second.values()])
-    right = np.stack([scores.scores.argmax(1) == scores.labels for scores in every])
-    change = right[len(first) :].mean(0) - right[: len(first)].mean(0)
-    clips, groups = every[0].clips, every[0].units
-    units = groups or clips
-    bootstrap = Bootstrap.of(units, seed=seed)
-    total = len(clips)
-    return FoldedComparison(
-        total=total,
-        seeds=(tuple(first), tuple(second)),
-        difference=math.fsum(change) / total,
-        interval=bootstrap.interval(weighted_mean(change)),
-        p_value=swap_test(change, units, seed),
-        unit="group" if groups else "clip",
-        units=bootstrap.num_groups,
-        better=tuple(c for c, d in zip(clips, change, strict=True) if d > 1e-9),
-        worse=tuple(c for c, d in zip(clips, change, strict=True) if d < -1e-9),
-        by_seed={s: compare(first[s], second[s], seed=seed) for s in first.keys() & second.keys()},
-    )

@@ -15,10 +15,13 @@ NAMES = {
     "average_precision": "average precision",
 }
 
+_HAS_NOT = "that has not seen its fold"
+_HAS_SEEN = "of its fold, and **not all models are apart from what tests them: see the notes**"
+
 
 def markdown(
     found: CrossValidation,
-    parts: Sequence[ClipScores],
+    parts: Sequence[Sequence[ClipScores]],
     command: str,
     kept: str,
     notes: Sequence[str],
@@ -27,18 +30,20 @@ def markdown(
 
     Args:
         found: what it says.
-        parts: scores of each fold with the first seed.
+        parts: for each seed the scores of each fold.
         command: the training line.
         kept: which epoch was tested, in words.
         notes: what to keep in mind.
     """
     accuracy = found.over_seeds["accuracy"].mean
+    is_marked = any(part.protocol for folded in parts for part in folded)
+    counts = f"{len(parts[0])} folds x {len(found.seeds)} seeds, {found.total} clips"
     lines = [
-        f"# Cross-validation: {len(parts)} folds x {len(found.seeds)} seeds, {found.total} clips",
+        f"# Cross-validation: {counts}",
         "",
         f"`python {_code(command)}`",
         "",
-        f"Each clip is tested by the model that has not seen its fold ({kept}).",
+        f"Each clip is tested by the model {_HAS_SEEN if is_marked else _HAS_NOT} ({kept}).",
         "",
         f"**Accuracy {accuracy:.1%}** ({_margin(found)}); majority class {found.majority:.1%}.",
         "",
@@ -48,7 +53,7 @@ def markdown(
         "",
         *_class_rows(found),
         "",
-        *_fold_rows(found, parts),
+        *_fold_rows(found, parts[0]),
     ]
     if notes:
         lines += ["", *(f"- {_cell(note)}" for note in notes)]

@@ -8,13 +8,18 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from datasets.records import ClipRecord, load_records, write_list
+import campaign
+from datasets.clip_table import ClipRow, write_table
+from datasets.records import PUBLISHED, ClipRecord, load_records, write_list
 from errors import InputError
-from results.score_files import read_scores
+from results.score_files import ClipScores, read_scores, write_scores
+from results.selection import overlap_protocol
 from tests.fake_folds_run import write_programs
 from tests.forking import launching
 from tools import cross_validate
@@ -27,11 +32,27 @@ SCORES = tuple(f"scores_seed{seed}.{suffix}" for seed in (0, 1) for suffix in ("
 def place(tmp_path_factory):
     """Return a folder with the lists of data set d and programs that take no time."""
     folder = tmp_path_factory.mktemp("cross")
-    records = [ClipRecord(f"c{n:02}", 9, n // 6) for n in range(12)]
-    (folder / "d").mkdir()
-    write_list(folder / "d" / "train_videofolder.txt", records)
+    write_folds(folder / "d")
     write_programs(folder / "programs")
     return folder
+
+
+def write_folds(root):
+    """Write the folds that the programs test: every second clip."""
+    records = [ClipRecord(f"c{n:02}", 9, n // 6) for n in range(12)]
+    root.mkdir()
+    write_list(root / "train_videofolder.txt", records)
+    for k in (1, 2):
+        write_fold(root, k, records[2 - k :: 2], records[k - 1 :: 2])
+
+
+def write_fold(root, k, trained, tested):
+    """Write the lists of fold k of 2; every third clip of those not tested is for validation."""
+    parts = {"train": [r for n, r in enumerate(trained) if n % 3], "val": trained[::3]}
+    folder = root / "folds" / f"{k}of2"
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, records in (parts | {"test": tested}).items():
+        write_list(folder / f"{split}_videofolder.txt", records)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +223,61 @@ def test_other_clips_are_refused_where_one_was_begun(finished, place, tmp_path):
     )
 
 
+def test_other_folds_of_the_same_clips_are_refused_where_one_was_begun(finished, tmp_path):
+    root = tmp_path / "d"
+    write_folds(root)
+    plan = campaign.make_plan(words(tmp_path, "x")[8:], "2", [], last=False)
+    campaign.begin(finished[0], plan)  # a copy is another place and nothing else
+    records = load_records(root / "train_videofolder.txt")
+    # The clips of both folds' tests are the same, one more is for validation.
+    write_list(root / "folds" / "1of2" / "val_videofolder.txt", [*records[1:8:6], records[3]])
+    write_list(root / "folds" / "1of2" / "train_videofolder.txt", [records[n] for n in (5, 9, 11)])
+    assert "begun with folds (clips.csv or the lists in folds/) of SHA-256" in refusal(
+        *words(tmp_path, finished[0])
+    )
+    shutil.rmtree(root)
+    write_folds(root)
+    write_table(root, [ClipRow(r.name, group=f"g{n % 2}") for n, r in enumerate(records)])
+    line = "--lr 0.02 --allow_overlap"
+    said = refusal(*words(tmp_path, finished[0], line=line))
+    assert "begun with --allow_overlap False" in said
+    other = replace(plan, groups_sha256="other")
+    with pytest.raises(InputError, match="begun with groups"):
+        campaign.begin(finished[0], other)
+
+
+def test_groups_that_are_corrected_deal_other_folds(tmp_path):
+    records = [ClipRecord(f"c{n:02}", 9, n // 6) for n in range(12)]
+    plans = []
+    for turn in (0, 0, 1):
+        write_table_of(tmp_path / f"{turn}" / "d", records, turn)
+        line = words(tmp_path / f"{turn}", "x")[8:]
+        plans.append(campaign.make_plan(line, "groups", [], last=False))
+    assert plans[0].to_json() == plans[1].to_json()
+    assert plans[0].sha256 == plans[2].sha256
+    assert plans[0].folds_sha256 != plans[2].folds_sha256
+    assert plans[0].groups_sha256 != plans[2].groups_sha256
+    for plan in plans:
+        assert sorted(clip for fold in plan.tested for clip in fold) == [r.name for r in records]
+
+
+def write_table_of(root, records, turn):
+    root.mkdir(parents=True, exist_ok=True)
+    write_list(root / "train_videofolder.txt", records)
+    write_table(root, [ClipRow(r.name, group=f"g{n // (1 + turn) % 4}")
+                       for n, r in enumerate(records)])  # fmt: skip
+
+
+def test_scores_of_other_clips_than_the_fold_tests_are_refused(finished, place, tmp_path):
+    output = tmp_path / "cv"
+    shutil.copytree(finished[0], output)
+    (output / "runs" / "seed0_fold2").rename(output / "x")
+    (output / "runs" / "seed0_fold1").rename(output / "runs" / "seed0_fold2")
+    (output / "x").rename(output / "runs" / "seed0_fold1")
+    said = refusal(*words(place, output))
+    assert "seed0_fold1 was tested on 6 clips that are not in fold 1 of 2, such as 'c01'" in said
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -264,27 +340,43 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path):
     assert "plan.json is damaged" in refusal(*words(place, tmp_path))
 
 
-# ---------------------------------------------------------------- comparison
+# ---------------------------------------------------------------- what is no test
 
 
-def test_two_are_compared_clip_by_clip(finished, place, tmp_path, capsys):
-    other = tmp_path / "other"
-    shutil.copytree(finished[0], other)
-    cross_validate.main(
-        ["--compare", str(finished[0]), str(other), "--output", str(tmp_path / "c")]
-    )
+def marked(output, marks):
+    """Give the scores of cells their protocol: (seed, fold) -> it."""
+    for (seed, fold), protocol in marks.items():
+        (path,) = (output / "runs" / f"seed{seed}_fold{fold}").rglob("scores_test.npz")
+        write_scores(path, replace(read_scores(path), protocol=protocol))
+
+
+def test_models_that_have_seen_what_tests_them_are_told_apart(finished, place, tmp_path, capsys):
+    output = tmp_path / "cv"
+    shutil.copytree(finished[0], output)
+    found = [f"{n} of 6 test clips were in the train list of the checkpoint" for n in (5, 3)]
+    # In a seed that is not the first, too.
+    marked(output, {(1, 1): overlap_protocol(found[:1]), (1, 2): overlap_protocol(found[1:])})
+    cross_validate.main(words(place, output))
     printed = capsys.readouterr().out
-    assert "other against cv: +0.00% accuracy, mean over 2 and 2 seeds (no interval)" in printed
-    assert "note:" not in printed
-    value = json.loads((tmp_path / "c" / "comparison.json").read_text())
-    assert value["against"]["other"]["p_value"] == 1
-    (other / "scores_seed1.npz").unlink()
-    assert "scores_seed1.npz is not there" in refusal("--compare", str(finished[0]), str(other))
-    (other / FILES[0]).write_text("[]")
-    assert "holds no finished cross-validation" in refusal(
-        "--compare", str(finished[0]), str(other)
-    )
-    assert "needs another folder" in refusal("--compare", str(finished[0]))
+    assert f"this test: fold 1: {found[0]}; fold 2: {found[1]}; the acc" in printed
+    assert "chose the epoch" not in printed
+    assert "that has not seen its fold" not in printed
+    assert "not all models are apart from what tests them" in printed
+    protocol = read_scores(output / "scores_seed1.npz").protocol
+    assert all(text in protocol for text in found)
+    assert read_scores(output / "scores_seed0.npz").protocol == ""
+
+
+def test_the_last_epoch_is_not_selected(place):
+    args = [words(place, "x")[8:], "2", []]
+    chosen, last = (campaign.make_plan(*args, last=is_last) for is_last in (False, True))
+    scores = ClipScores(("a",), np.array([0]), np.zeros((1, 2)), ("x", "y"), protocol=PUBLISHED)
+    assert cross_validate.unmarked(chosen, scores).protocol == PUBLISHED
+    assert cross_validate.unmarked(last, scores).protocol == ""
+    seen = replace(scores, protocol=overlap_protocol(["1 of 1 test clips"]))
+    assert cross_validate.unmarked(last, seen).protocol == seen.protocol
+    overlapping = campaign.make_plan(*args[:2], ["--allow_overlap"], last=True)
+    assert cross_validate.unmarked(overlapping, scores).protocol == PUBLISHED
 
 
 # ---------------------------------------------------------------- the real programs

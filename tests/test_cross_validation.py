@@ -10,16 +10,12 @@ from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from errors import InputError
-from results.cross_validation import (
-    Spread,
-    accuracy_interval,
-    compare_folded,
-    pool_folds,
-    sum_up,
-)
+from results.compare import compare_folded
+from results.cross_validation import Spread, accuracy_interval, pool_folds, sum_up
 from results.fold_tables import markdown
 from results.intervals import grouped_wilson_interval, wilson_interval
 from results.score_files import ClipScores
+from results.selection import overlap_protocol, protocol_reason
 
 CLASSES = ("landed", "a|<b>\n`fall`")
 
@@ -80,6 +76,18 @@ def test_folds_that_do_not_fit_are_refused():
 def test_a_fold_that_was_selected_on_marks_the_whole():
     assert pool_folds([fold_scores([1, 2], protocol="published"), fold_scores([3])]).protocol
     assert pool_folds([fold_scores([1]), fold_scores([2], groups=None)]).groups == ("g1", "")
+
+
+def test_what_each_fold_has_seen_is_said_of_the_whole():
+    seen = [overlap_protocol([f"{n} of 20 test clips were trained on"]) for n in (17, 3, 17)]
+    folds = [fold_scores([n], protocol=text) for n, text in enumerate([*seen, ""])]
+    reason = protocol_reason(pool_folds(folds).protocol)
+    assert "fold 1, fold 3: 17 of 20 test clips were trained on; fold 2: 3 of 20" in reason
+    assert "fold 4" not in reason
+    assert ": each fold: 17 of 20" in protocol_reason(pool_folds(folds[:1]).protocol)
+    assert pool_folds(folds[3:]).protocol == ""
+    many = [fold_scores([n], protocol=overlap_protocol([f"{n} clips"])) for n in range(9)]
+    assert pool_folds(many).protocol.endswith("fold 5: 4 clips; 4 more folds like these)")
 
 
 # ---------------------------------------------------------------- numbers
@@ -198,7 +206,7 @@ def test_it_holds_the_truth_where_counting_clips_several_times_does_not(groups, 
 def test_the_report_says_the_numbers_and_foreign_names_break_no_table():
     parts = cross()
     found = sum_up([0, 1, 2], parts, resamples=100)
-    text = markdown(found, parts[0], "main.py --x `y`", "the last epoch", ["a | <note>"])
+    text = markdown(found, parts, "main.py --x `y`", "the last epoch", ["a | <note>"])
     assert f"**Accuracy {found.over_seeds['accuracy'].mean:.1%}**" in text
     assert r"| a\|&lt;b> `fall` | 20 |" in text
     assert r"- a \| &lt;note>" in text
@@ -259,3 +267,19 @@ def test_other_seeds_and_other_orders_compare_and_other_clips_do_not():
         compare_folded(first, pooled(1.0, total=36))
     alone = compare_folded(pooled(1.0, groups=None), pooled(2.0, groups=None))
     assert (alone.unit, alone.units) == ("clip", 40)
+
+
+def test_groups_that_one_of_the_two_knows_hold_for_both():
+    known, alone = pooled(0.2), pooled(3.0, groups=None)
+    both = compare_folded(known, pooled(3.0))
+    for found in (
+        compare_folded(known, alone),
+        compare_folded(pooled(0.2, groups=None), pooled(3.0)),
+    ):
+        assert (found.unit, found.units, found.p_value) == ("group", 5, both.p_value)
+        assert found.interval == both.interval
+
+
+def test_a_comparison_names_what_does_not_fit():
+    with pytest.raises(InputError, match=r"^b \(seed 0\) and a \(seed 0\) cannot be put side"):
+        compare_folded(pooled(1.0), pooled(1.0, total=36), names=("a", "b"))

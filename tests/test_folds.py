@@ -13,7 +13,15 @@ import opts
 import test_models as test_script
 from datasets import loading
 from datasets.clip_table import ClipRow, write_table
-from datasets.folds import VAL_SHARE, FoldChoice, find_fold, group_clips, pool_lists
+from datasets.folds import (
+    VAL_SHARE,
+    FoldChoice,
+    find_fold,
+    group_clips,
+    hash_folds,
+    hash_groups,
+    pool_lists,
+)
 from datasets.leakage import find_overlaps
 from datasets.loading import build_train_loader, check_disjoint, open_dataset
 from datasets.records import PUBLISHED, ClipRecord, load_records, read_header, write_list
@@ -204,6 +212,29 @@ def test_folds_that_cannot_be_say_why(tmp_path):
     assert find("1/2", val_share=0.0)().count == 2
     (tmp_path / "clips.csv").unlink()
     assert "no groups are known" in complaint(find("1/groups"))
+
+
+def test_the_hash_of_folds_and_of_groups_tells_lists_and_groups(tmp_path):
+    records, rows = drawn(60, 14, 2, 3)
+    table = {row.clip: row for row in rows}
+
+    def hashes(name, records, rows, **choice):
+        lists = write(tmp_path / name, records, rows)
+        folds = [find_fold(tmp_path / name, lists, FoldChoice(f"{k}/4", **choice), CLASSES[:2])
+                 for k in range(1, 5)]  # fmt: skip
+        return hash_folds(folds)
+
+    first = hashes("a", records, rows)
+    assert hashes("b", records[::-1], rows[::-1]) == first
+    assert hashes("c", records, rows, val_share=0.3) != first
+    assert hashes("d", records, rows, seed=5) != first
+    # The clips in turn have the groups of others, as in a table that was corrected.
+    turned = [ClipRow(r.name, group=row.group) for r, row in zip(records[::-1], rows, strict=True)]
+    assert hashes("e", records, turned) != first
+    groups = hash_groups(table, records)
+    assert hash_groups(table, records[::-1]) == groups
+    assert hash_groups({row.clip: row for row in turned}, records) != groups
+    assert hash_groups({}, records) != groups
 
 
 # ---------------------------------------------------------------- folds that were written

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ sys.path.insert(0, str(ROOT))
 import campaign  # noqa: E402
 from campaign import Cell, Plan  # noqa: E402
 from console import say, warn  # noqa: E402
+from datasets.folds import VAL_SHARE  # noqa: E402
+from datasets.records import PUBLISHED  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import (  # noqa: E402
     alone_in,
@@ -37,14 +40,11 @@ from files import (  # noqa: E402
     write_text,
 )
 from options.types import OneLineParser, positive, seed_number  # noqa: E402
-from results.cross_validation import (  # noqa: E402
-    CrossValidation,
-    compare_folded,
-    pool_folds,
-    sum_up,
-)
+from results.compare import compare_folded  # noqa: E402
+from results.cross_validation import CrossValidation, pool_folds, sum_up  # noqa: E402
 from results.fold_tables import markdown  # noqa: E402
 from results.score_files import ClipScores, read_scores, write_scores  # noqa: E402
+from results.selection import protocol_reason, selection_reasons  # noqa: E402
 
 _MOST_BYTES = 2**28
 
@@ -166,7 +166,7 @@ def make_folder(path: Path) -> None:
 
 def run(plan: Plan, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """Run the cells that are not finished, with a line for each; return those that failed."""
-    missing = [cell for cell in cells if campaign.read_cell(cell) is None]
+    missing = [cell for cell in cells if campaign.read_cell(plan, cell) is None]
     seeds = len({cell.seed for cell in cells})
     say(
         f"{plan.count} folds x {seeds} seeds = {len(cells)} runs, {len(cells) - len(missing)} "
@@ -180,14 +180,14 @@ def run(plan: Plan, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
         seconds = time.monotonic() - start
         left = seconds / ended * (len(missing) - ended)
         done = len(cells) - len(missing) + ended
-        text = f"failed, {reason}" if reason else _result(cell)
+        text = f"failed, {reason}" if reason else _result(plan, cell)
         say(f"{done} of {len(cells)}: {cell.name}: {text}; {_duration(seconds, left)}")
 
     return campaign.run_cells(plan, missing, jobs, tell)
 
 
-def _result(cell: Cell) -> str:
-    scores = campaign.read_cell(cell)
+def _result(plan: Plan, cell: Cell) -> str:
+    scores = campaign.read_cell(plan, cell)
     if scores is None:
         return "no scores"
     right = int((scores.scores.argmax(1) == scores.labels).sum())
@@ -209,38 +209,44 @@ def _time(seconds: float) -> str:
 
 def report(output: Path, plan: Plan, seeds: Sequence[int], cells: Sequence[Cell]) -> None:
     """Sum up the seeds whose folds are all tested, print that and write it."""
-    scores = {cell: values for cell in cells if (values := campaign.read_cell(cell)) is not None}
+    scores = {
+        cell: unmarked(plan, found)
+        for cell in cells
+        if (found := campaign.read_cell(plan, cell)) is not None
+    }
     lacking = [cell for cell in cells if cell not in scores]
     whole = [seed for seed in seeds if all(cell.seed != seed for cell in lacking)]
     if not whole:
         warn("no seed has all its folds tested: there is no report yet")
         return
     parts = [[scores[cell] for cell in cells if cell.seed == seed] for seed in whole]
-    found = sum_up(whole, parts)
-    notes = make_notes(plan, found, parts[0], lacking)
-    for seed, folded in zip(whole, parts, strict=True):
+    summed, pooled = sum_up(whole, parts), [pool_folds(folded) for folded in parts]
+    notes = make_notes(plan, summed, pooled, lacking)
+    for seed, values in zip(whole, pooled, strict=True):
         for suffix in ("npz", "csv"):
-            write_scores(output / f"scores_seed{seed}.{suffix}", pool_folds(folded))
-    render(found, output / "cross_validation.png")
+            write_scores(output / f"scores_seed{seed}.{suffix}", values)
+    render(summed, output / "cross_validation.png")
     kept = "the last epoch, nothing selected" if plan.last else "the best epoch on its val list"
-    text = markdown(found, parts[0], plan.command, kept, notes)
+    text = markdown(summed, parts, plan.command, kept, notes)
     write_text(output / "cross_validation.md", text + "\n")
-    value = {"plan": plan.to_json(), "line": plan.command, "notes": notes, **found.to_json()}
+    value = {"plan": plan.to_json(), "line": plan.command, "notes": notes, **summed.to_json()}
     write_json(output / "cross_validation.json", value)
     say(f"\n{text}\n")
     say(f"wrote {output / 'cross_validation.json'}, .md and .png, and scores_seed*.npz and .csv")
 
 
+def unmarked(plan: Plan, scores: ClipScores) -> ClipScores:
+    """Return scores without the mark that val is test, where no epoch was chosen on val."""
+    is_apart = plan.last and not campaign.may_overlap(plan)
+    return replace(scores, protocol="") if is_apart and scores.protocol == PUBLISHED else scores
+
+
 def make_notes(
-    plan: Plan, found: CrossValidation, parts: Sequence[ClipScores], lacking: Sequence[Cell]
+    plan: Plan, found: CrossValidation, pooled: Sequence[ClipScores], lacking: Sequence[Cell]
 ) -> list[str]:
-    """Return what to keep in mind."""
-    notes = []
-    if any(part.protocol for part in parts):
-        notes.append(
-            "SELECTED ON THE TEST LISTS: val is the test list of each fold, so the epoch was "
-            "chosen on the clips that test it; accuracies are optimistic"
-        )
+    """Return what to keep in mind; `pooled` has the scores of each seed."""
+    reasons = dict.fromkeys(protocol_reason(scores.protocol) for scores in pooled)
+    notes = [f"NO HONEST TEST: {reason}" for reason in reasons if reason]
     if lacking:
         names = ", ".join(cell.name for cell in lacking[:3])
         notes.append(f"left out: seeds that lack a fold ({len(lacking)} runs missing: {names})")
@@ -311,21 +317,29 @@ def compare_folders(folders: Sequence[Path], output: Path | None) -> None:
     names = short_names(folders)
     lines, found = [], {}
     for number in range(1, len(folders)):
-        result = compare_folded(scores[0], scores[number])
+        places = (str(folders[0]), str(folders[number]))
+        result = compare_folded(scores[0], scores[number], names=places)
         lines += result.lines(names[0], names[number])
-        if folds_of(values[0]) != folds_of(values[number]):
+        if not have_same_folds(values[0], values[number]):
+            counts = [plan_of(values[n]).get("count") for n in (0, number)]
             lines.append(
-                f"  note: {names[0]} has {folds_of(values[0])[1]} folds, {names[number]} "
-                f"{folds_of(values[number])[1]}, or dealt in another way: trainings had other clips"
+                f"  note: {names[0]} has {counts[0]} folds, {names[number]} {counts[1]}, or dealt "
+                "in another way: trainings had other clips"
             )
         found[names[number]] = result.to_json()
     if len(folders) > 2:
         lines.append(f"note: {len(folders) - 1} comparisons; p is of each alone, not adjusted")
     say("\n".join(lines))
+    reasons = [selection_reasons(list(its.values()), "test") for its in scores]
+    notes = [f"{name}: {r}" for name, its in zip(names, reasons, strict=True) for r in its]
+    for note in notes:
+        warn(note)
     if output is not None:
         make_folder(output)
-        write_json(output / "comparison.json", {"first": str(folders[0]), "against": found})
-        write_text(output / "comparison.md", "```\n" + "\n".join(lines) + "\n```\n")
+        value = {"first": str(folders[0]), "notes": notes, "against": found}
+        write_json(output / "comparison.json", value)
+        text = "\n".join([*lines, *(f"WARNING: {note}" for note in notes)])
+        write_text(output / "comparison.md", f"```\n{text}\n```\n")
         say(f"wrote {output / 'comparison.json'} and .md")
 
 
@@ -362,13 +376,30 @@ def read_pooled(folder: Path, value: Mapping[str, Any]) -> dict[int, ClipScores]
     return {seed: read_scores(folder / f"scores_seed{seed}.npz") for seed in seeds}
 
 
-def folds_of(value: Mapping[str, Any]) -> tuple[object, object, object, object]:
-    """Return what decides which clip is in which fold."""
+def plan_of(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the plan that a report was made by; nothing where it does not say."""
     plan = value.get("plan")
-    plan = plan if isinstance(plan, dict) else {}
+    return plan if isinstance(plan, dict) else {}
+
+
+def have_same_folds(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two cross-validations trained and tested on the same lists."""
+    plans = [plan_of(one), plan_of(other)]
+    if all("folds_sha256" in plan for plan in plans):
+        return plans[0]["folds_sha256"] == plans[1]["folds_sha256"]
+    return _choice_of(plans[0]) == _choice_of(plans[1])
+
+
+def _choice_of(plan: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what decides which clip is in which list, as far as plans without a hash say."""
     options = plan.get("options")
     options = options if isinstance(options, dict) else {}
-    return plan.get("folds"), plan.get("count"), plan.get("sha256"), options.get("fold_seed") or 0
+    share = options.get("fold_val")
+    return (
+        *(plan.get(name) for name in ("folds", "count", "sha256")),
+        options.get("fold_seed") or 0,
+        VAL_SHARE if share is None else share,
+    )
 
 
 if __name__ == "__main__":
