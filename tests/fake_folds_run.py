@@ -7,7 +7,7 @@ saves after each; a test writes scores that seed and fold decide.
 import os
 from pathlib import Path
 
-import children
+from campaigns import children
 from tools import cross_validate
 
 TRAIN = """

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import campaign
+from campaigns.plan import begin, make_plan
 from datasets.clip_table import ClipRow, write_table
 from datasets.records import PUBLISHED, ClipRecord, load_records, write_list
 from errors import InputError
@@ -226,8 +226,8 @@ def test_other_clips_are_refused_where_one_was_begun(finished, place, tmp_path):
 def test_other_folds_of_the_same_clips_are_refused_where_one_was_begun(finished, tmp_path):
     root = tmp_path / "d"
     write_folds(root)
-    plan = campaign.make_plan(words(tmp_path, "x")[8:], "2", [], last=False)
-    campaign.begin(finished[0], plan)  # a copy is another place and nothing else
+    plan = make_plan(words(tmp_path, "x")[8:], "2", [], last=False)
+    begin(finished[0], plan)  # a copy is another place and nothing else
     records = load_records(root / "train_videofolder.txt")
     # The clips of both folds' tests are the same, one more is for validation.
     write_list(root / "folds" / "1of2" / "val_videofolder.txt", [*records[1:8:6], records[3]])
@@ -243,7 +243,7 @@ def test_other_folds_of_the_same_clips_are_refused_where_one_was_begun(finished,
     assert "begun with --allow_overlap False" in said
     other = replace(plan, groups_sha256="other")
     with pytest.raises(InputError, match="begun with groups"):
-        campaign.begin(finished[0], other)
+        begin(finished[0], other)
 
 
 def test_groups_that_are_corrected_deal_other_folds(tmp_path):
@@ -252,7 +252,7 @@ def test_groups_that_are_corrected_deal_other_folds(tmp_path):
     for turn in (0, 0, 1):
         write_table_of(tmp_path / f"{turn}" / "d", records, turn)
         line = words(tmp_path / f"{turn}", "x")[8:]
-        plans.append(campaign.make_plan(line, "groups", [], last=False))
+        plans.append(make_plan(line, "groups", [], last=False))
     assert plans[0].to_json() == plans[1].to_json()
     assert plans[0].sha256 == plans[2].sha256
     assert plans[0].folds_sha256 != plans[2].folds_sha256
@@ -369,13 +369,13 @@ def test_models_that_have_seen_what_tests_them_are_told_apart(finished, place, t
 
 def test_the_last_epoch_is_not_selected(place):
     args = [words(place, "x")[8:], "2", []]
-    chosen, last = (campaign.make_plan(*args, last=is_last) for is_last in (False, True))
+    chosen, last = (make_plan(*args, last=is_last) for is_last in (False, True))
     scores = ClipScores(("a",), np.array([0]), np.zeros((1, 2)), ("x", "y"), protocol=PUBLISHED)
     assert cross_validate.unmarked(chosen, scores).protocol == PUBLISHED
     assert cross_validate.unmarked(last, scores).protocol == ""
     seen = replace(scores, protocol=overlap_protocol(["1 of 1 test clips"]))
     assert cross_validate.unmarked(last, seen).protocol == seen.protocol
-    overlapping = campaign.make_plan(*args[:2], ["--allow_overlap"], last=True)
+    overlapping = make_plan(*args[:2], ["--allow_overlap"], last=True)
     assert cross_validate.unmarked(overlapping, scores).protocol == PUBLISHED
 
 

@@ -33,7 +33,6 @@ MAY_IMPORT = {
     "machine": set(),
     "optim": set(),
     "ranks": set(),
-    "children": set(),
     "engine": {"opts", "ops", "machine", "optim"},
     "reports": {"results"},
     "explanation": {*DATA, "models", "results"},
@@ -63,7 +62,7 @@ MAY_IMPORT = {
     },
     "checkup": {*DATA, "machine", "reports", "pages"},
     "extraction": {*DATA, "models", "machine", "ranks", "reports"},
-    "campaign": {*DATA, "results", "children", "machine", "reports"},
+    "campaigns": {*DATA, "results", "machine", "reports"},
 }
 OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
 
@@ -72,6 +71,7 @@ def sources() -> list[Path]:
     folders = (
         "options",
         "pages",
+        "campaigns",
         "ops",
         "datasets",
         "models",

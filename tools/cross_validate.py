@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import campaign  # noqa: E402
-from campaign import Cell, Plan  # noqa: E402
+from campaigns.cells import Cell, list_cells, read_cell, run_cells  # noqa: E402
+from campaigns.plan import Plan, begin, make_plan, may_overlap  # noqa: E402
 from console import say, warn  # noqa: E402
 from datasets.folds import VAL_SHARE  # noqa: E402
 from datasets.records import PUBLISHED  # noqa: E402
@@ -55,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.compare:
         compare_folders(args.compare, args.output)
         return
-    plan = campaign.make_plan(args.line, args.folds, args.test, last=args.last)
+    plan = make_plan(args.line, args.folds, args.test, last=args.last)
     make_folder(args.output)
     with alone_in(args.output):
-        campaign.begin(args.output, plan)
+        begin(args.output, plan)
         remove_partials(args.output)  # once it is known that the folder is ours
-        cells = campaign.list_cells(args.output, plan, args.seeds)
+        cells = list_cells(args.output, plan, args.seeds)
         failed = run(plan, cells, args.jobs)
         report(args.output, plan, args.seeds, cells)
     if failed:
@@ -166,7 +166,7 @@ def make_folder(path: Path) -> None:
 
 def run(plan: Plan, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """Run the cells that are not finished, with a line for each; return those that failed."""
-    missing = [cell for cell in cells if campaign.read_cell(plan, cell) is None]
+    missing = [cell for cell in cells if read_cell(plan, cell) is None]
     seeds = len({cell.seed for cell in cells})
     say(
         f"{plan.count} folds x {seeds} seeds = {len(cells)} runs, {len(cells) - len(missing)} "
@@ -183,11 +183,11 @@ def run(plan: Plan, cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
         text = f"failed, {reason}" if reason else _result(plan, cell)
         say(f"{done} of {len(cells)}: {cell.name}: {text}; {_duration(seconds, left)}")
 
-    return campaign.run_cells(plan, missing, jobs, tell)
+    return run_cells(plan, missing, jobs, tell)
 
 
 def _result(plan: Plan, cell: Cell) -> str:
-    scores = campaign.read_cell(plan, cell)
+    scores = read_cell(plan, cell)
     if scores is None:
         return "no scores"
     right = int((scores.scores.argmax(1) == scores.labels).sum())
@@ -212,7 +212,7 @@ def report(output: Path, plan: Plan, seeds: Sequence[int], cells: Sequence[Cell]
     scores = {
         cell: unmarked(plan, found)
         for cell in cells
-        if (found := campaign.read_cell(plan, cell)) is not None
+        if (found := read_cell(plan, cell)) is not None
     }
     lacking = [cell for cell in cells if cell not in scores]
     whole = [seed for seed in seeds if all(cell.seed != seed for cell in lacking)]
@@ -237,7 +237,7 @@ def report(output: Path, plan: Plan, seeds: Sequence[int], cells: Sequence[Cell]
 
 def unmarked(plan: Plan, scores: ClipScores) -> ClipScores:
     """Return scores without the mark that val is test, where no epoch was chosen on val."""
-    is_apart = plan.last and not campaign.may_overlap(plan)
+    is_apart = plan.last and not may_overlap(plan)
     return replace(scores, protocol="") if is_apart and scores.protocol == PUBLISHED else scores
 
 

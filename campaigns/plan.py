@@ -1,40 +1,26 @@
-"""Folds x seeds as processes of the training and test programs: started, stopped, gone on with.
-
-A cross-validation is a folder. `plan.json` says what is run; `runs/seed<s>_fold<k>/` holds the run
-folder of one training, the logs, and, once it is tested, `done.json`. Whatever is killed at any
-moment, the next start goes on from there and ends with the same numbers.
-"""
+"""What a cross-validation runs: the training line, the folds, the tests; kept in `plan.json`."""
 
 import argparse
 import json
-import os
 import shlex
-import shutil
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import opts
-from children import Child, end
 from datasets.clip_table import load_table
 from datasets.facts import hash_records
 from datasets.folds import Fold, hash_folds, hash_groups
 from datasets.loading import DataSource, check_disjoint, open_dataset
 from errors import InputError
 from files import read_regular, write_json
-from machine import StopRequest
 from options.testing import parse_test_args, parser_of_tests
 from options.types import named_options
 from reports import plain
-from results.score_files import ClipScores, read_scores
 
-PLAN, DONE = "plan.json", "done.json"
+PLAN = "plan.json"
 _SCRIPTS = ("main.py", "main_only_pose.py")
-_TEST = "test_models.py"
-_RUN_NAME = "run"
 # What the driver sets for each run.
 _OURS = (
     "fold", "seed", "experiment_path", "experiment_name", "resume", "evaluate", "start_epoch",
@@ -44,12 +30,9 @@ _OURS_IN_TEST = (
     "weights", "scores", "output", "save_scores", "split", "max_num", "dataset", "fold",
     "fold_seed", "fold_val", "train_list", "val_list", "test_list",
 )  # fmt: skip
-# Options of the training line that tests take over, and their spelling.
-_MACHINE = {"device": "--device", "gpus": "--gpus", "workers": "--workers", "threads": "--threads"}
 # What may differ when a cross-validation goes on: it changes no number. Data that have moved are
 # known by their lists, folds and groups.
 _FREE = frozenset({"workers", "print_freq", "device", "gpus", "dataset_path"})
-_POLL_SECONDS = 0.05
 _MOST_BYTES = 2**26
 
 
@@ -110,29 +93,6 @@ class Plan:
             "folds_sha256": self.folds_sha256,
             "groups_sha256": self.groups_sha256,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One training and its test.
-
-    Attributes:
-        seed: of the training.
-        fold: that is tested, counted from 1.
-        folder: of its files.
-    """
-
-    seed: int
-    fold: int
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return f"seed {self.seed}, fold {self.fold}"
-
-
-# ---------------------------------------------------------------- the plan
 
 
 def make_plan(line: Sequence[str], folds: str, test: Sequence[str], *, last: bool) -> Plan:
@@ -278,156 +238,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
     return value
 
 
-# ---------------------------------------------------------------- cells
-
-
-def list_cells(output: Path, plan: Plan, seeds: Sequence[int]) -> list[Cell]:
-    """Return every training of the plan: all folds of the first seed, then of the next."""
-    return [
-        Cell(seed, fold, output / "runs" / f"seed{seed}_fold{fold}")
-        for seed in seeds
-        for fold in range(1, plan.count + 1)
-    ]
-
-
-def read_cell(plan: Plan, cell: Cell) -> ClipScores | None:
-    """Return the scores of a finished cell; None where there is still something to do.
-
-    Raises:
-        InputError: they are of clips that its fold does not test.
-    """
-    try:
-        place = json.loads(read_regular(cell.folder / DONE, _MOST_BYTES))["run"]
-        scores = read_scores(cell.folder / place / "scores_test.npz")
-    except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
-        return None
-    odd = set(scores.clips) - plan.tested[cell.fold - 1]
-    if odd:
-        raise InputError(
-            f"{cell.folder} was tested on {len(odd)} clips that are not in fold {cell.fold} of "
-            f"{plan.count}, such as {min(odd)!r}: remove that folder to run it anew, or name "
-            "another --output"
-        )
-    return scores
-
-
-def _find_run(cell: Cell) -> Path | None:
-    """Return the run folder that has a checkpoint; what was left before the first one is removed.
-
-    There is at most one: a run that has a checkpoint is gone on with.
-    """
-    found = sorted(cell.folder.glob("experiments/*/*/*/last.pth.tar"))
-    if not found:
-        shutil.rmtree(cell.folder / "experiments", ignore_errors=True)
-        return None
-    return found[-1].parent
-
-
-def _training(plan: Plan, cell: Cell) -> list[str]:
-    run = _find_run(cell)
-    resume = [] if run is None else ["--resume", str(run / "last.pth.tar")]
-    return [
-        plan.script, *plan.line, "--fold", f"{cell.fold}/{plan.folds}", "--seed", str(cell.seed),
-        "--experiment_path", str(cell.folder), "--experiment_name", _RUN_NAME, *resume,
-    ]  # fmt: skip
-
-
 def may_overlap(plan: Plan) -> bool:
     """Say whether the clips of a test may be in the other lists of its fold."""
     given = named_options(parser_of_tests(), ["--weights", "x", *plan.test])
     return bool(plan.options["allow_overlap"]) or "allow_overlap" in given
-
-
-def _testing(plan: Plan, cell: Cell) -> list[str]:
-    run = _find_run(cell) or cell.folder
-    named = named_options(parser_of_tests(), ["--weights", "x", *plan.test])
-    machine: list[str] = []
-    for name, option in _MACHINE.items():
-        value = plan.options[name]
-        if value is not None and name not in named:
-            machine += [option, *map(str, value if isinstance(value, list) else [value])]
-    if may_overlap(plan) and "allow_overlap" not in named:
-        machine.append("--allow_overlap")
-    scores = ["--save_scores", "both"]
-    return [_TEST, "--weights", str(run / plan.weights), *scores, *machine, *plan.test]
-
-
-# ---------------------------------------------------------------- processes
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A step of a cell at work."""
-
-    cell: Cell
-    step: str
-    child: Child
-
-
-def run_cells(
-    plan: Plan, cells: Sequence[Cell], jobs: int, tell: Callable[[Cell, str], None]
-) -> dict[Cell, str]:
-    """Train and test every cell, several at a time.
-
-    Args:
-        plan: what is run.
-        cells: those to do.
-        jobs: how many at a time.
-        tell: called when a cell has ended, with why it failed or "".
-
-    Returns:
-        The cells that failed -> why, in a line.
-
-    Raises:
-        Interrupted: a signal came; the programs have saved and ended.
-    """
-    waiting, active, failed = deque(cells), list[_Work](), dict[Cell, str]()
-    with StopRequest() as stop:
-        try:
-            while waiting or active:
-                while waiting and len(active) < jobs:
-                    active.append(_start(plan, waiting.popleft(), "training"))
-                for work in [work for work in active if work.child.poll() is not None]:
-                    active.remove(work)
-                    active += _follow(plan, work, failed, tell)
-                stop.poll()
-                time.sleep(_POLL_SECONDS)
-        finally:
-            end(work.child for work in active)
-    return failed
-
-
-def _start(plan: Plan, cell: Cell, step: str) -> _Work:
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    command = (_training if step == "training" else _testing)(plan, cell)
-    log = cell.folder / f"{step}.log"
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ python {shlex.join(command)}\n")
-    return _Work(cell, step, Child.start(command, log, os.getpid()))
-
-
-def _follow(
-    plan: Plan, work: _Work, failed: dict[Cell, str], tell: Callable[[Cell, str], None]
-) -> list[_Work]:
-    """Return what comes after a step that has ended: the test after the training."""
-    cell, reason = work.cell, ""
-    code = work.child.poll() or 0
-    if code:
-        reason = f"{work.step}: {work.child.reason(code)}"
-    elif _find_run(cell) is None:
-        reason = f"{work.step} ended well and left no checkpoint"
-    elif work.step == "training":
-        return [_start(plan, cell, "test")]
-    else:
-        _finish(cell)
-        reason = "" if read_cell(plan, cell) else "the test left no scores that can be read"
-    if reason:
-        failed[cell] = reason
-    tell(cell, reason)
-    return []
-
-
-def _finish(cell: Cell) -> None:
-    run = _find_run(cell)
-    if run is not None:
-        write_json(cell.folder / DONE, {"run": run.relative_to(cell.folder).as_posix()})

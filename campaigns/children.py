@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 _END_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _MOST_TAIL = 2**16
