@@ -1,8 +1,9 @@
 """What checkpoints and score files say about the clips of a list, and what several say together."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import session
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
-from datasets.leakage import find_overlaps
 from datasets.loading import SPLITS, DataSource, build_eval_loader
 from datasets.records import PUBLISHED
 from engine import evaluate
@@ -21,13 +21,13 @@ from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from options.testing import adopt_options
 from results.calibration import Kind, Temperature
-from results.compare import Comparison, align, compare
+from results.compare import Comparison, align, compare, holm
 from results.ensembles import TunedWeights, combine, normalise_weights, refuse_tested, tune_weights
 from results.group_intervals import GroupIntervals
 from results.metrics import Metrics
 from results.score_files import ClipScores, read_scores
-from results.selection import overlap_protocol, selection_reasons
-from resume import refuse_seen_clips
+from results.selection import names_protocol, overlap_protocol, selection_reasons
+from resume import find_seen_clips, refuse_seen_clips, shared_by_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,9 @@ class Outcome:
         comparisons: of the other models, then of the ensemble, with the first model.
         selection: why the result is optimistic, a sentence for each reason; empty for an honest
             test.
+        cautions: what would make it optimistic, such as a choice among several models by it.
+        notes: what else must be known to quote the result, such as clips that were left out.
+        split: the list, "train", "val" or "test".
     """
 
     scores: ClipScores
@@ -88,6 +91,16 @@ class Outcome:
     tuned: TunedWeights | None
     comparisons: dict[str, Comparison]
     selection: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    split: str = "test"
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """The p-value of each comparison, adjusted for their number; by groups where known."""
+        found = self.comparisons
+        raw = [c.p_value if c.group_p_value is None else c.group_p_value for c in found.values()]
+        return dict(zip(found, holm(raw), strict=True))
 
 
 def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Namespace]:
@@ -111,6 +124,7 @@ def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Names
     for model in models:
         if model.val is not None and args.split == "test":
             refuse_tested(model.val, model.scores, f"the val list of {model.name}")
+        _refuse_tuning(model)
     return [_calibrated(model) if args.calibrate else model for model in models], options
 
 
@@ -145,10 +159,8 @@ def score_list(
         batch_size=args.batch_size,
         estimate=session.build_estimate(args, device),
     )
-    protocol = PUBLISHED if source.is_published else ""
-    if split == "test":
-        seen = _check_unseen(args, source, session.clips_of(clips))
-        protocol = protocol or seen
+    seen = _check_seen(args, source, split, session.clips_of(clips))
+    protocol = PUBLISHED if source.is_published else seen
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     with StopRequest() as stop, StepLine(split, every=20) as line:
@@ -177,48 +189,47 @@ def score_list(
     return scores, session.clips_of(clips)
 
 
-def _check_unseen(args: argparse.Namespace, source: DataSource, clips: ClipDataset) -> str:
+def _check_seen(
+    args: argparse.Namespace, source: DataSource, split: str, clips: ClipDataset
+) -> str:
     """Refuse test clips that the model has seen; with `--allow_overlap` count them instead.
+
+    Val clips chose the epoch, and are only counted where they were trained on.
 
     Returns:
         What of the clips is in other lists, as the `protocol` of scores; "" when they are apart.
 
     Raises:
-        InputError: the model has seen some, and may not.
+        InputError: the model has seen test clips, and may not.
     """
     content = read_checkpoint(args.weights)
-    is_same = args.dataset == checkpoint_options(args.weights).get("dataset")
-    if args.allow_overlap:
-        seen = _count_seen(content, clips) if is_same else []
-        return overlap_protocol(seen or _shared_by_lists(source, clips))
-    if is_same:
-        refuse_seen_clips(content, clips, args.weights, is_published=source.is_published)
-    return ""
+    lists = ("train", "val") if split == "test" else ("train",)
+    seen = find_seen_clips(content, source, split, clips, lists)
+    if split == "val":
+        return overlap_protocol(seen.phrases(split))
+    if not args.allow_overlap:
+        refuse_seen_clips(seen, source, clips, args.weights)
+        return names_protocol(seen.name_phrases(split))
+    found = seen.phrases(split) or shared_by_lists(source, clips)
+    if not found:
+        return names_protocol(seen.name_phrases(split))
+    return overlap_protocol([*found, *seen.name_phrases(split)])
 
 
-def _count_seen(content: Any, clips: ClipDataset) -> list[str]:
-    """Return how many clips were in each list that a checkpoint was made with, where some were."""
-    lists = content.get("clips") if isinstance(content, Mapping) else None
-    counts = {
-        split: int(np.isin(clips.fingerprints, seen.numpy()).sum())
-        for split, seen in (lists or {}).items()
-    }
-    return [
-        f"{count} of {len(clips)} test clips were in the {split} list of the checkpoint"
-        for split, count in counts.items()
-        if count
-    ]
+def _refuse_tuning(model: Scored) -> None:
+    """Make sure that val clips may tune a model: they neither test nor trained it.
 
-
-def _shared_by_lists(source: DataSource, clips: ClipDataset) -> list[str]:
-    """Return what the other lists share with the tested clips: names, contents or groups."""
-    records = {s: source.records(s) for s in SPLITS if s != "test" and source.has(s)}
-    records["test"] = tuple(clip.record for clip in clips.clips)
-    found: dict[str, str] = {}
-    for overlap in find_overlaps(records, load_table(source.root)):
-        if overlap.other == "test":
-            found.setdefault(overlap.one, f"the {overlap.one} and test lists {overlap.text()}")
-    return list(found.values())
+    Raises:
+        InputError: they do.
+    """
+    val = model.val
+    if val is None or not (val.split == "test" or val.protocol):
+        return
+    reason = f"has val clips that were trained on or are test clips ({val.protocol or val.split})"
+    raise InputError(
+        f"{model.name} {reason}: what is tuned on them would make the result no test; use lists "
+        "that are apart, or leave out --calibrate and --tune_on_val"
+    )
 
 
 def _calibrated(model: Scored) -> Scored:
@@ -226,11 +237,6 @@ def _calibrated(model: Scored) -> Scored:
     val = model.val
     if val is None:
         raise ValueError("a temperature needs scores of the val list")
-    if val.split == "test" or val.protocol:
-        raise InputError(
-            f"{model.name}: its val clips are test clips, and a temperature fitted on them would "
-            "make the result no test: use lists that are apart, or leave out --calibrate"
-        )
     found = Temperature.fit(val.labels, val.scores, val.kind)
     text = found.note or f"log loss {found.loss_before:.4f} to {found.loss_after:.4f}"
     say(f"{model.name}: temperature {found.value:.3f} from {found.clips} val clips ({text})")
@@ -250,6 +256,7 @@ def judge(models: Sequence[Scored], args: argparse.Namespace) -> Outcome:
     every = align([model.scores for model in models], names)
     weights, tuned = _weights(models, args)
     scores = every[0] if len(every) == 1 else combine(every, weights, mean=args.mean, names=names)
+    split = scores.split if scores.split in SPLITS else args.split
     comparisons = {}
     if args.compare:
         others = dict(zip(names[1:], every[1:], strict=True)) | {"the ensemble": scores}
@@ -263,7 +270,49 @@ def judge(models: Sequence[Scored], args: argparse.Namespace) -> Outcome:
         tuned,
         comparisons,
         tuple(selection_reasons(every, args.split)),
+        _cautions(models, split),
+        _notes(models),
+        split,
     )
+
+
+def _cautions(models: Sequence[Scored], split: str) -> tuple[str, ...]:
+    if len(models) == 1 or split != "test":
+        return ()
+    return (
+        f"{len(models)} models were scored on the same test clips. Taking the best of them by "
+        "these numbers is selection on the test list, and makes its accuracy optimistic: choose by "
+        "the val list, and report the test result of that one alone",
+    )
+
+
+def _notes(models: Sequence[Scored]) -> tuple[str, ...]:
+    """Return what the models' tests left out, and how their epochs were chosen."""
+    notes = []
+    for model in models:
+        if model.tested is None:
+            continue
+        total = len(model.tested.source.records(model.scores.split))
+        if len(model.scores) < total:
+            notes.append(
+                f"a part of the list: the first {len(model.scores):,} of {total:,} clips "
+                "(--max_num)"
+            )
+        if _is_chosen_by_training(model.tested.options.weights):
+            notes.append(
+                f"the val list of {model.name} was trained on, so best.pth.tar was chosen by the "
+                "accuracy on training clips"
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def _is_chosen_by_training(path: Path) -> bool:
+    """Say whether clips of the val list of a checkpoint are in its train list."""
+    content = read_checkpoint(path)
+    lists = content.get("clips") if isinstance(content, dict) else None
+    if not lists or not {"train", "val"} <= lists.keys():
+        return False
+    return bool(np.isin(lists["val"].numpy(), lists["train"].numpy()).any())
 
 
 def _weights(
@@ -285,6 +334,8 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "classes": list(first.classes),
         "protocol": first.protocol,
         "selection": list(outcome.selection),
+        "cautions": list(outcome.cautions),
+        "notes": list(outcome.notes),
         **outcome.metrics.to_json(),
         "intervals": outcome.intervals.to_json(),
         "models": [
@@ -297,7 +348,10 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             for model, weight in zip(outcome.models, outcome.weights, strict=True)
         ],
         "tuned_on_val_clips": outcome.tuned and outcome.tuned.clips,
-        "comparisons": {n: found.to_json() for n, found in outcome.comparisons.items()},
+        "comparisons": {
+            n: found.to_json() | {"p_adjusted": outcome.p_values[n]}
+            for n, found in outcome.comparisons.items()
+        },
     }
 
 
@@ -321,12 +375,23 @@ def model_lines(outcome: Outcome) -> list[str]:
 
 def comparison_lines(outcome: Outcome) -> list[str]:
     """Return what `--compare` found."""
+    return [line for lines in comparison_texts(outcome) for line in lines]
+
+
+def comparison_texts(outcome: Outcome) -> list[list[str]]:
+    """Return what `--compare` found, the lines of each comparison."""
     short = {model.name: f"model {n}" for n, model in enumerate(outcome.models, start=1)}
-    return [
-        line
-        for name, found in outcome.comparisons.items()
-        for line in found.lines("model 1", short.get(name, name))
-    ]
+    adjusted = outcome.p_values
+    texts = []
+    for name, found in outcome.comparisons.items():
+        lines = found.lines("model 1", short.get(name, name))
+        if len(adjusted) > 1:
+            lines.append(
+                f"  p {adjusted[name]:.3g} (the last p above, adjusted for {len(adjusted)} "
+                "comparisons, Holm)"
+            )
+        texts.append(lines)
+    return texts
 
 
 def _metrics(model: Scored) -> Metrics:

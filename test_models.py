@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     outcome = judge(models, args)
     for reason in outcome.selection:
         warn(reason)
+    for note in outcome.notes:
+        say(f"note: {note}")
     for line in model_lines(outcome):
         say(line)
     say(metrics_text(outcome.metrics, outcome.scores.classes, outcome.intervals))
@@ -61,27 +63,59 @@ def write_report(
 ) -> None:
     """Write the numbers, the picture, the scores, then the page; val reports get `val_` in front.
 
-    The page comes last: whatever its pictures meet with, the numbers are there.
+    The list is that of the scores, whatever `--split` says. The page comes last: whatever its
+    pictures meet with, the numbers are there.
+
+    Raises:
+        InputError: a file cannot be written, or would take the place of what was given.
     """
-    prefix = "" if args.split == "test" else "val_"
+    prefix = "" if outcome.split == "test" else f"{outcome.split}_"
+    _refuse_overwriting(output, given, outcome, prefix)
     files = list(map(str, given.weights or given.scores))
     report = {
         "weights": files[0] if len(files) == 1 else files,
-        "split": args.split,
+        "split": outcome.split,
         **to_json(outcome),
         "options": plain(vars(args)),
         "environment": environment(),
     }
-    write_json(output / f"{prefix}test_report.json", report)
-    render_confusion(outcome.metrics, outcome.scores.classes, output / f"{prefix}confusion.png")
+    try:
+        write_json(output / f"{prefix}test_report.json", report)
+        render_confusion(outcome.metrics, outcome.scores.classes, output / f"{prefix}confusion.png")
+    except OSError as error:
+        place = error.filename2 or error.filename or output
+        raise InputError(
+            f"{place} cannot be written ({error.strerror}): name another --output"
+        ) from None
     say(f"wrote {output / f'{prefix}test_report.json'} and {prefix}confusion.png")
-    for suffix in {None: (), "both": ("npz", "csv")}.get(args.save_scores, (args.save_scores,)):
-        path = output / f"scores_{args.split}.{suffix}"
+    for path in _score_paths(output, given, outcome):
         write_scores(path, outcome.scores)
         say(f"wrote {path}")
     if not args.no_report:
         trouble = write_test_report(output / f"{prefix}report.html", outcome, args)
         say(f"wrote {output / f'{prefix}report.html'}{f' ({trouble})' if trouble else ''}")
+
+
+def _refuse_overwriting(
+    output: Path, given: argparse.Namespace, outcome: Outcome, prefix: str
+) -> None:
+    """Keep what another test wrote beside a score file, unless `--output` names the folder."""
+    if given.weights or given.output is not None:
+        return
+    paths = [output / f"{prefix}test_report.json"]
+    if given.calibrate:  # else the same scores are written
+        paths += _score_paths(output, given, outcome)
+    there = next((path for path in paths if path.exists()), None)
+    if there is not None:
+        raise InputError(
+            f"{there} is there from another test: name the folder of this one with --output"
+        )
+
+
+def _score_paths(output: Path, given: argparse.Namespace, outcome: Outcome) -> list[Path]:
+    saved = given.save_scores
+    suffixes = {None: (), "both": ("npz", "csv")}.get(saved, (saved,))
+    return [output / f"scores_{outcome.split}.{suffix}" for suffix in suffixes]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A clip as film strips: what the network saw of it, and what it made of that."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from datasets.check.strips import Strip
 from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, ViewSpec, collate
+from datasets.frames import FrameSource, ImageFrames
 from datasets.order import SampleKey
 from datasets.poses import find_poses
 from datasets.sampling import sample_frames, sample_segments
@@ -39,7 +41,7 @@ MOST_TILES = 8
 
 
 class Film:
-    """Draws clips of a data set as one view shows them: first sampling, centre crop.
+    """Draws clips of a data set as one view shows them: first sampling scored, centre crop.
 
     Args:
         clips: as they were tested.
@@ -51,8 +53,9 @@ class Film:
     def __init__(
         self, clips: ClipDataset, root: Path, model: ClipClassifier | None, device: torch.device
     ) -> None:
+        views = ViewSpec(num_clips=clips.views.num_clips)
         self.clips = ClipDataset(
-            clips.clips, clips.spec, ViewSpec(), clips.seed, None, clips.estimate, clips.layout
+            clips.clips, clips.spec, views, clips.seed, None, clips.estimate, clips.layout
         )
         self.root = root
         self.model = model
@@ -83,8 +86,12 @@ class Film:
             raise InputError(f"clip {name} is not in the list of the data set: no pictures")
         row = self.rows[name]
         clip, spec = self.clips.clips[row], self.clips.spec
-        batch = collate([self.clips[SampleKey(0, row)]])
-        picks = sample_frames(clip.record.num_frames, spec.num_segments, spec.interval)[0]
+        sample = self.clips[SampleKey(0, row)]
+        # One of several samplings takes other frames than a single one does.
+        batch = next(collate([sample]).rows(1))
+        picks = sample_frames(
+            clip.record.num_frames, spec.num_segments, spec.interval, self.clips.views.num_clips
+        )[0]
         shown = sample_segments(len(picks), min(len(picks), MOST_TILES))
         if batch.frames is None:
             return self._draw_skeletons(clip, batch, picks, shown, label, class_name)
@@ -92,7 +99,8 @@ class Film:
         size = tile_size(box.width, box.height)
         tiles = as_tiles(seen_frames(batch.frames[0])[shown], size)
         people = self._people_in_view(clip, picks[shown], size)
-        strips = self._input_strips(tiles, people, batch.frames[0][shown], picks[shown])
+        numbers = frame_names(self._frames_of(clip), picks[shown])
+        strips = self._input_strips(tiles, people, batch.frames[0][shown], numbers)
         return strips + self._maps(tiles, batch, shown, label, class_name)
 
     def _input_strips(
@@ -100,9 +108,9 @@ class Film:
         tiles: Sequence[np.ndarray],
         people: np.ndarray | None,
         frames: Tensor,
-        picks: np.ndarray,
+        numbers: str,
     ) -> list[Strip]:
-        text = f"Input: frames {', '.join(map(str, picks.tolist()))}"
+        text = f"Input: frames {numbers}"
         drawn = list(tiles)
         if people is not None:
             text += ", with the skeleton that was given"
@@ -168,7 +176,7 @@ class Film:
             people = fit_people(tracks[picks[shown]], self.clips.spec.num_people)
             people = people * np.array([size[0] / clip.size[0], size[1] / clip.size[1], 1])
         drawn = with_skeletons(tiles, people, self.clips.layout)
-        numbers = ", ".join(map(str, picks[shown].tolist()))
+        numbers = frame_names(self._frames_of(clip), picks[shown])
         strips = [encode_strip(f"Input: skeletons of frames {numbers}", drawn)]
         if self.model is None:
             return strips
@@ -183,12 +191,38 @@ class Film:
         return [*strips, encode_strip(f"Joints that speak for {class_name}: {text}", disks)]
 
     def _backdrop(self, clip: Clip, picks: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+        images = self._frames_of(clip)
         try:
-            images = find_frames(self.root, clip.record, load_table(self.root))
-            return as_tiles(images.load(picks, images.size()), size)
+            if images is not None:
+                return as_tiles(images.load(picks, images.size()), size)
         except InputError:
-            # The model needs no frames, so they need not be there.
-            return [np.full((size[1], size[0], 3), 24, np.uint8) for _ in picks]
+            pass
+        # The model needs no frames, so they need not be there.
+        return [np.full((size[1], size[0], 3), 24, np.uint8) for _ in picks]
+
+    def _frames_of(self, clip: Clip) -> FrameSource | None:
+        """Return the frames of a clip; None where a model without frames has none."""
+        if clip.images is not None:
+            return clip.images
+        try:
+            return find_frames(self.root, clip.record, load_table(self.root))
+        except InputError:
+            return None
+
+
+def frame_names(frames: FrameSource | None, picks: np.ndarray) -> str:
+    """Return what to call frames (T,), 0-based: the numbers of their files, as the files have them.
+
+    Frames of a video, and those that are not there, are counted from 0.
+    """
+    if isinstance(frames, ImageFrames):
+        return ", ".join(_number_of(frames.files.path(index)) for index in picks.tolist())
+    return ", ".join(map(str, picks.tolist()))
+
+
+def _number_of(path: Path) -> str:
+    digits = re.search(r"[0-9]+$", path.stem)
+    return digits[0] if digits else path.stem
 
 
 def gate_strip(tiles: Sequence[np.ndarray], maps: GateMaps, shown: np.ndarray) -> Strip:

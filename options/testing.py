@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from options.groups import (
+    MOST_SAMPLINGS,
     add_data_options,
     add_device_options,
     add_input_options,
     add_model_options,
 )
-from options.types import OneLineParser, named_options, natural, non_negative_real, positive
+from options.types import OneLineParser, named_options, natural, non_negative_real, positive, up_to
 from opts import (
     FIXED_OPTIONS,
     FOLD_OPTIONS,
@@ -53,7 +54,9 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         "--scores", type=Path, nargs="+", help="score files of earlier tests, .npz or .csv, instead"
     )
     group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
-    group.add_argument("--num_clips", type=positive, default=1, help="samplings of each clip")
+    group.add_argument(
+        "--num_clips", type=up_to(MOST_SAMPLINGS), default=1, help="samplings of each clip"
+    )
     group.add_argument(
         "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
     )
@@ -140,6 +143,7 @@ def parse_test_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _check_several(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options of ensembles and of the val list that do not fit together."""
     count = len(args.weights or args.scores)
+    _check_each_once(parser, args.weights or args.scores)
     for name in ("ensemble_weights", "val_scores"):
         values = getattr(args, name)
         if values and len(values) != count:
@@ -155,6 +159,13 @@ def _check_several(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
         parser.error("--val_scores goes with --scores and --tune_on_val or --calibrate, both ways")
     if needs_val and args.split == "val":
         parser.error("--tune_on_val and --calibrate use the val list: a report on it says nothing")
+
+
+def _check_each_once(parser: argparse.ArgumentParser, paths: Sequence[Path]) -> None:
+    places = [path.resolve() for path in paths]
+    twice = next((path for n, path in enumerate(paths) if places[n] in places[:n]), None)
+    if twice is not None:
+        parser.error(f"{twice} is given twice: name each model once (--ensemble_weights weighs it)")
 
 
 def adopt_options(

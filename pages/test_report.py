@@ -9,7 +9,7 @@ import numpy as np
 import session
 from datasets.loading import build_eval_loader
 from errors import InputError, printable
-from evaluation import Outcome, Scored, Tested
+from evaluation import Outcome, Scored, Tested, comparison_texts
 from files import write_text
 from models.weights import read_checkpoint
 from opts import needs_frames
@@ -72,19 +72,16 @@ def render_test_report(outcome: Outcome, args: argparse.Namespace) -> tuple[str,
     verdict, tone = verdict_of(outcome)
     context = {
         "title": f"Test on {_name_of(outcome, args)}",
-        "banners": _banners(outcome),
+        "banners": [*map(printable, outcome.selection), *outcome.cautions],
         "verdict": verdict,
         "tone": tone,
         "metrics": metrics,
         "numbers": metric_rows(outcome),
         "over": about_intervals(outcome),
-        "notes": [outcome.intervals.note] if outcome.intervals.note else [],
+        "notes": [printable(note) for note in (*outcome.notes, outcome.intervals.note) if note],
         "how": _how(outcome, args, tested),
         "models": model_rows(outcome) if several else [],
-        "comparisons": [
-            "\n".join(found.lines("model 1", _short_name(outcome, name)))
-            for name, found in outcome.comparisons.items()
-        ],
+        "comparisons": ["\n".join(lines) for lines in comparison_texts(outcome)],
         "classes": class_rows(outcome),
         "confusion": confusion_cells(metrics),
         "class_names": [printable(name) for name in scores.classes],
@@ -110,26 +107,13 @@ def render_test_report(outcome: Outcome, args: argparse.Namespace) -> tuple[str,
 
 
 def _name_of(outcome: Outcome, args: argparse.Namespace) -> str:
-    split = outcome.scores.split or args.split
     dataset = next((m.tested.options.dataset for m in outcome.models if m.tested), args.dataset)
-    return f"the {split} list{f' of {printable(dataset)}' if dataset else ''}"
+    return f"the {outcome.split} list{f' of {printable(dataset)}' if dataset else ''}"
 
 
 def _short_name(outcome: Outcome, name: str) -> str:
     numbers = {model.name: f"model {n}" for n, model in enumerate(outcome.models, start=1)}
     return numbers.get(name, name)
-
-
-def _banners(outcome: Outcome) -> list[str]:
-    banners = list(outcome.selection)
-    count = len(outcome.models)
-    if count > 1 and not banners:
-        banners.append(
-            f"{count} models were scored on the same test clips. Taking the best of them by these "
-            "numbers is selection on the test list, and makes its accuracy optimistic: choose by "
-            "the val list, and report the test result of that one alone"
-        )
-    return banners
 
 
 def _find_clips(outcome: Outcome, args: argparse.Namespace) -> tuple[Scored | None, str]:
@@ -145,7 +129,7 @@ def _find_clips(outcome: Outcome, args: argparse.Namespace) -> tuple[Scored | No
         return None, ""
     try:
         source = session.open_data(args)
-        loader = build_eval_loader(args, source, outcome.scores.split or args.split)
+        loader = build_eval_loader(args, source, outcome.split)
         found = Tested(args, source, session.clips_of(loader))
         _check_same_clips(outcome, found)
     except InputError as error:
@@ -166,7 +150,11 @@ def _check_same_clips(outcome: Outcome, tested: Tested) -> None:
 def _how(outcome: Outcome, args: argparse.Namespace, tested: Tested | None) -> list[Row]:
     """Return how it was tested, in rows of a name and what there is to say."""
     scores = outcome.scores
-    clips = f"{len(scores):,} clips of {len(scores.classes)} classes"
+    total = len(scores)
+    if tested is not None and outcome.models[0].tested is not None:
+        total = len(tested.source.records(outcome.split))
+    part = f"the first {len(scores):,} of {total:,}" if len(scores) < total else f"{total:,}"
+    clips = f"{part} clips of {len(scores.classes)} classes"
     units = scores.units
     groups = f", {len(set(units)):,} groups" if units else ", groups not known"
     rows = [Row("Clips", clips + groups)]

@@ -13,8 +13,8 @@ KINDS: tuple[Kind, ...] = ("logits", "probabilities")
 NUM_BINS = 15
 # The engine takes no probability for smaller either: the loss of a clip is then at most 27.6.
 _SMALLEST = 1e-12
-# A temperature beyond these says that the clips do not determine one.
-_COLDEST, _HOTTEST = 0.02, 50.0
+# The search for a temperature ends here, for logits of mean size 1.
+_COLDEST, _HOTTEST = 1e-15, 1e9
 
 
 def log_probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
@@ -194,20 +194,31 @@ class Temperature:
 
         The loss is convex in 1/T, so its derivative has at most one root. When every answer is
         right the loss falls as T goes to 0, and when the scores say nothing it falls as T grows:
-        then the clips do not determine T, and it stays 1.
+        then the clips do not determine T, and it stays 1. The search goes by the size of the
+        logits, which in a weakly trained model are small.
 
         Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
         """
         logits = log_probabilities(scores, kind)
         before = float(log_losses(labels, logits, "logits").mean())
-        slope = _slope(labels, logits)
-        if not slope(1 / _COLDEST) > 0:
-            note = "every val clip is classified right: they set no lower end to the temperature"
-            return cls(1.0, len(labels), before, before, note)
-        if not slope(1 / _HOTTEST) < 0:
+        centred = logits - logits.mean(1, keepdims=True)
+        size = float(np.abs(centred).mean()) or 1.0
+        slope = _slope(labels, centred / size)
+        note = ""
+        if not slope(0.0) < 0:
             note = "the scores of the val clips are no better than chance: no temperature helps"
+        elif (logits.argmax(1) == labels).all():
+            note = "every val clip is classified right: they set no lower end to the temperature"
+        high = 1.0
+        while not note and not slope(high) > 0:
+            high *= 2
+            if high > 1 / _COLDEST:
+                note = (
+                    "val clips are wrong by a tie alone: they set no lower end to the temperature"
+                )
+        if note:
             return cls(1.0, len(labels), before, before, note)
-        inverse = brentq(slope, 1 / _HOTTEST, 1 / _COLDEST, xtol=1e-12)
+        inverse = max(brentq(slope, 0.0, high, xtol=1e-12), 1 / _HOTTEST) / size
         after = float(log_losses(labels, logits * inverse, "logits").mean())
         return cls(1 / inverse, len(labels), before, after)
 

@@ -215,15 +215,23 @@ def _read_report(reader: _Reader, split: str) -> None:
     reader.values["interval"] = wilson_interval(correct, total)
     reader.values["macro_f1"] = _share(report.get("macro_f1"))
     reader.values["selection"] = _selection(report)
+    reader.notes += [text for key in ("cautions", "notes") for text in _texts(report.get(key))]
 
 
 def _selection(report: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the reasons that a report gives; older ones give the protocol alone."""
     reasons = report.get("selection")
-    if isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons):
-        return tuple(" ".join(reason.split()) for reason in reasons)
+    if _texts(reasons) or reasons == []:
+        return _texts(reasons)
     protocol = report.get("protocol")
     return (protocol_reason(str(protocol)),) if protocol else ()
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Return a list of texts, each in one line; none where it is something else."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return ()
+    return tuple(" ".join(text.split()) for text in value)
 
 
 def _read_scores(reader: _Reader, split: str) -> None:

@@ -6,6 +6,7 @@ from results.score_files import ClipScores
 
 _PUBLISHED = "published"
 _NOT_APART = "not apart"
+_SAME_NAMES = "same names"
 
 
 def overlap_protocol(found: Sequence[str]) -> str:
@@ -17,6 +18,15 @@ def overlap_protocol(found: Sequence[str]) -> str:
     return f"{_NOT_APART} ({'; '.join(found)})" if found else ""
 
 
+def names_protocol(found: Sequence[str]) -> str:
+    """Return the `protocol` of scores whose clips have names that the model has seen.
+
+    Args:
+        found: a phrase for each list of the model; none when no names coincide.
+    """
+    return f"{_SAME_NAMES} ({'; '.join(found)})" if found else ""
+
+
 def protocol_reason(protocol: str) -> str:
     """Return what the `protocol` of scores or of a report says, as a sentence; "" for none."""
     if not protocol:
@@ -24,6 +34,12 @@ def protocol_reason(protocol: str) -> str:
     if protocol.startswith(_NOT_APART):
         found = protocol.removeprefix(f"{_NOT_APART} (").removesuffix(")")
         return f"trained or selected on clips of this test: {found}; the accuracy is optimistic"
+    if protocol.startswith(_SAME_NAMES):
+        found = protocol.removeprefix(f"{_SAME_NAMES} (").removesuffix(")")
+        return (
+            f"perhaps trained or selected on clips of this test: {found}; if they are the same "
+            "clips, the accuracy is optimistic"
+        )
     return (
         "selected on the test list: these clips chose the epoch; the accuracy is optimistic"
         if protocol.startswith(_PUBLISHED)
@@ -31,8 +47,15 @@ def protocol_reason(protocol: str) -> str:
     )
 
 
-def split_reason(split: str) -> str:
-    """Return what the list of a test says about it, as a sentence; "" for the test list."""
+def split_reason(split: str, protocol: str = "") -> str:
+    """Return what the list of a test says about it, as a sentence; "" for the test list.
+
+    Args:
+        split: the list.
+        protocol: of its scores.
+    """
+    if split == "val" and protocol.startswith(_NOT_APART):
+        return "a report on the val list, and the model was trained on clips of it: this is no test"
     if split == "val":
         return (
             "a report on the val list: these clips chose the epoch; the accuracy is optimistic and "
@@ -51,5 +74,5 @@ def selection_reasons(models: Sequence[ClipScores], split: str) -> list[str]:
         split: the list, where the scores do not say.
     """
     found = [protocol_reason(scores.protocol) for scores in models]
-    found += [split_reason(scores.split or split) for scores in models]
+    found += [split_reason(scores.split or split, scores.protocol) for scores in models]
     return [reason for reason in dict.fromkeys(found) if reason]

@@ -121,3 +121,33 @@ def test_clips_that_do_not_determine_a_temperature_leave_it_at_one():
     assert "better than chance" in wrong.note
     assert blank.note
     assert right.apply(np.eye(2), "logits") is not None
+
+
+@pytest.mark.parametrize("size", [1e-6, 0.03, 1.0, 1e5, 1e200])
+def test_temperature_goes_with_the_size_of_the_logits(size):
+    labels = np.arange(50) % 2
+    answers = np.where(np.arange(50) < 8, 1 - labels, labels)  # 16 % are wrong
+    found = Temperature.fit(labels, size * np.eye(2)[answers], "logits")
+    # Then the margin over T is the log-odds of being right.
+    assert found.value == pytest.approx(size / np.log(42 / 8), rel=1e-6)
+    assert found.note == ""
+    assert found.loss_after <= found.loss_before
+
+
+def test_notes_on_a_temperature_are_true():
+    labels = np.arange(100) % 2
+    # One clip is far above the others, a tenth of which are wrong.
+    logits = 1e-3 * np.eye(2)[np.where(np.arange(100) < 10, 1 - labels, labels)]
+    logits[50] *= 1e5
+    small = Temperature.fit(labels, logits, "logits")
+    assert small.value == pytest.approx(1e-3 / np.log(89 / 10), rel=1e-3)
+    assert small.note == ""
+    logits = np.eye(2)[labels]
+    logits[1] = (1.0, 1.0)  # the first class is taken, and this is the second
+    tied = Temperature.fit(labels, logits, "logits")
+    assert (tied.value, "by a tie alone" in tied.note) == (1, True)
+    # A little better than chance, and far too sure: a great temperature helps.
+    answers = np.where(np.arange(100) < 51, labels, 1 - labels)
+    sure = Temperature.fit(labels, 9 * np.eye(2)[answers], "logits")
+    assert sure.value == pytest.approx(9 / np.log(51 / 49), rel=1e-6)
+    assert sure.note == ""

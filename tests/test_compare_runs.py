@@ -198,6 +198,32 @@ def test_a_run_selected_on_the_test_list_is_flagged(tmp_path, capsys, report, re
     assert reason in row["selection"]
 
 
+def test_cautions_and_notes_of_a_report_are_repeated(tmp_path, capsys):
+    write_run(tmp_path / "a", clip_scores(), cautions=["2 models"], notes=["the first 5 of 160"])
+    write_run(tmp_path / "b", clip_scores(), cautions="2 models", notes=[3])
+    rows = compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [row.notes for row in rows] == [("2 models", "the first 5 of 160"), ()]
+    assert "- a: 2 models; the first 5 of 160" in capsys.readouterr().out
+
+
+def test_names_are_neither_html_nor_formulas(tmp_path):
+    evil = {"dataset": "=cmd|' 'A0", "fusion": "@SUM(A1)"}
+    write_run(tmp_path / "=1+1 <img src=x onerror=alert(1)>", clip_scores(), ARGS | evil,
+              notes=["<script>"])  # fmt: skip
+    outputs = [tmp_path / "out" / f"t.{suffix}" for suffix in ("md", "csv", "json")]
+    outputs[0].parent.mkdir()
+    place = next(tmp_path.glob("=*"))
+    compare_runs.main([str(place), "--output", *map(str, outputs)])
+    assert "<" not in outputs[0].read_text()
+    assert "| =1+1 &lt;img src=x" in outputs[0].read_text()
+    (row,) = csv.DictReader(outputs[1].read_text().splitlines())
+    assert row["run"] == f"'{place.name}"
+    assert row["dataset"] == "'=cmd|' 'A0"
+    assert row["mode"].startswith("'@SUM")
+    assert float(row["accuracy"]) > 0
+    assert json.loads(outputs[2].read_text())[0]["run"] == place.name
+
+
 def test_an_honest_run_is_not_flagged(tmp_path, capsys):
     write_run(tmp_path / "a", clip_scores(), selection=[])
     rows = compare_runs.main([str(tmp_path / "a")])

@@ -89,7 +89,15 @@ def banners(page):
 @pytest.mark.parametrize(
     ("mode", "kinds"),
     [
-        ("rgb", ["Input: frames 1, 4, 7, 10", "GSF gates of layer1.1", "layer3.1", "Grad-CAM"]),
+        (
+            "rgb",
+            [
+                "Input: frames 00002, 00005, 00008, 00011",
+                "GSF gates of layer1.1",
+                "layer3.1",
+                "Grad-CAM",
+            ],
+        ),
         ("plain", ["Input", "Grad-CAM"]),
         ("early", ["with the skeleton", "heatmap", "layer1.1", "layer3.1", "Grad-CAM"]),
         ("late", ["with the skeleton", "layer1.1", "layer3.1", "Grad-CAM"]),
@@ -282,7 +290,9 @@ def test_names_are_text_whatever_they_hold(tmp_path):
 
 
 def test_a_score_file_of_val_clips_is_flagged_whatever_the_split_says(tmp_path, capsys):
-    page = run(tmp_path, "--scores", write_odd(tmp_path / "s.npz", split="val"))
+    path = write_odd(tmp_path / "s.npz", split="val")
+    test_script.main(["--scores", str(path), "--output", str(tmp_path)])
+    page = (tmp_path / "val_report.html").read_text()
     assert "a report on the val list" in banners(page)[0].lower()
     assert "WARNING: a report on the val list" in capsys.readouterr().out
 

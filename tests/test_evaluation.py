@@ -8,16 +8,16 @@ from errors import InputError
 from results.score_files import ClipScores, read_scores, write_scores
 
 
-def write_models(folder, split, shift=0, **changes):
+def write_models(folder, name, shift=0, **changes):
     """Write scores of two models on 60 clips of a list, the second one too sure of itself."""
     labels = np.arange(60) % 3
     paths = []
     for seed, sure in ((shift, 1.0), (shift + 1, 5.0)):
         scores = np.random.default_rng(seed).normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]
-        values = {"clips": tuple(f"{split} {n}" for n in range(60)), "labels": labels,
-                  "scores": sure * scores, "classes": ("a", "b", "c"), "split": split,
+        values = {"clips": tuple(f"{name} {n}" for n in range(60)), "labels": labels,
+                  "scores": sure * scores, "classes": ("a", "b", "c"), "split": name,
                   "groups": tuple(f"athlete {n // 6}" for n in range(60))}  # fmt: skip
-        paths.append(folder / f"{split}_{seed - shift}.npz")
+        paths.append(folder / f"{name}_{seed - shift}.npz")
         write_scores(paths[-1], ClipScores(**(values | changes)))
     return list(map(str, paths))
 
@@ -87,3 +87,84 @@ def test_wrong_combinations_are_one_line(line, message, capsys):
         test_script.main(line)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_report_is_of_the_list_that_the_scores_are_of(tmp_path):
+    first, _ = write_models(tmp_path, "val")
+    (tmp_path / "test_report.json").write_text("of a test")
+    (tmp_path / "scores_test.npz").write_bytes(b"of a test")
+    test_script.main(["--scores", first, "--save_scores"])
+    assert json.loads((tmp_path / "val_test_report.json").read_text())["split"] == "val"
+    assert read_scores(tmp_path / "scores_val.npz").split == "val"
+    assert (tmp_path / "test_report.json").read_text() == "of a test"
+    assert (tmp_path / "scores_test.npz").read_bytes() == b"of a test"
+    assert not (tmp_path / "report.html").exists()
+
+    tested, _ = write_models(tmp_path, "test")
+    test_script.main(["--scores", tested, "--split", "val", "--output", str(tmp_path / "out")])
+    assert report(tmp_path / "out")["split"] == "test"
+
+
+def test_a_score_file_does_not_replace_what_another_test_wrote(tmp_path):
+    first, _ = write_models(tmp_path, "test")
+    (tmp_path / "test_report.json").write_text("of a run")
+    with pytest.raises(
+        InputError, match=r"test_report.json is there from another test: .*--output"
+    ):
+        test_script.main(["--scores", first])
+    assert (tmp_path / "test_report.json").read_text() == "of a run"
+
+    (tmp_path / "test_report.json").unlink()
+    kept = tmp_path / "scores_test.npz"
+    kept.write_bytes((tmp_path / "test_0.npz").read_bytes())
+    val, _ = write_models(tmp_path, "val", 10)
+    line = ["--scores", str(kept), "--val_scores", val, "--calibrate", "--save_scores"]
+    with pytest.raises(InputError, match="scores_test.npz is there from another test"):
+        test_script.main(line)
+
+
+def test_a_split_that_is_no_name_of_a_list_names_no_file(tmp_path):
+    first, _ = write_models(tmp_path, "test", split="../../x")
+    test_script.main(["--scores", first, "--output", str(tmp_path / "out"), "--save_scores"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "confusion.png", "report.html", "scores_test.npz", "test_report.json"
+    }  # fmt: skip
+
+
+def test_several_comparisons_are_adjusted_for_their_number(tmp_path, capsys):
+    test = write_models(tmp_path, "test")
+    line = ["--scores", *test, "--output", str(tmp_path / "out"), "--compare"]
+    test_script.main(line)
+    found = report(tmp_path / "out")["comparisons"]
+    raw = sorted((c["group_p_value"], c["p_adjusted"]) for c in found.values())
+    assert raw[0][1] == pytest.approx(min(1, 2 * raw[0][0]))
+    assert raw[1][1] == pytest.approx(max(raw[0][1], raw[1][0]))
+    assert "adjusted for 2 comparisons, Holm" in capsys.readouterr().out
+    assert "adjusted for 2 comparisons, Holm" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_model_given_twice_is_refused(tmp_path, capsys):
+    first, second = write_models(tmp_path, "test")
+    with pytest.raises(SystemExit):
+        test_script.main(["--scores", first, second, first, "--output", str(tmp_path / "out")])
+    assert "test_0.npz is given twice: name each model once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["", "published"])
+def test_a_choice_among_models_is_warned_of_also_beside_other_warnings(tmp_path, protocol):
+    test = write_models(tmp_path, "test", protocol=protocol)
+    test_script.main(["--scores", *test, "--output", str(tmp_path / "out")])
+    found = report(tmp_path / "out")
+    assert len(found["selection"]) == (1 if protocol else 0)
+    assert "2 models were scored on the same test clips" in found["cautions"][0]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('class="verdict bad warned"') == (2 if protocol else 1)
+    assert "2 models were scored on the same test clips" in page
+
+
+@pytest.mark.parametrize("name", ["confusion.png", "test_report.json"])
+def test_what_cannot_be_written_is_named_with_the_way_out(tmp_path, name):
+    first, _ = write_models(tmp_path, "test")
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"{name} cannot be written .*: name another --output"):
+        test_script.main(["--scores", first, "--output", str(tmp_path / "out")])

@@ -7,12 +7,14 @@ import torch
 
 from datasets.check.strips import Strip
 from datasets.clips import ClipDataset, ViewSpec
+from datasets.frames import ImageFrames, NumberedFiles
 from datasets.order import SampleKey
 from datasets.records import load_records
 from datasets.scan import find_clips
+from datasets.videos import VideoFrames
 from datasets.views import InputSpec
 from errors import InputError
-from explanation.film import MOST_TILES, Film, detection_rates, gate_strip
+from explanation.film import MOST_TILES, Film, detection_rates, frame_names, gate_strip
 from explanation.gates import GateMaps
 from explanation.pictures import (
     AGAINST,
@@ -32,13 +34,13 @@ from transforms import to_network_input
 CPU = torch.device("cpu")
 
 
-def clips_of(root, **changes):
+def clips_of(root, num_clips=1, **changes):
     spec = InputSpec(**({"num_segments": 4, "input_size": 32, "heatmap_channel": True} | changes))
     found, _ = find_clips(
         root, load_records(root / "test_videofolder.txt"), has_frames=spec.has_frames,
         has_poses=spec.has_poses, missing_pose="zero",
     )  # fmt: skip
-    return ClipDataset(found, spec, ViewSpec(num_clips=2, test_crops=3))
+    return ClipDataset(found, spec, ViewSpec(num_clips=num_clips, test_crops=3))
 
 
 def picture_of(strip: Strip) -> np.ndarray:
@@ -47,20 +49,28 @@ def picture_of(strip: Strip) -> np.ndarray:
     return picture[..., ::-1]
 
 
-def test_frames_are_those_that_one_view_shows(dataset):
-    clips = clips_of(dataset, has_poses=False, heatmap_channel=False)
+@pytest.mark.parametrize(
+    ("num_clips", "frames"), [(1, (1, 4, 7, 10)), (2, (0, 3, 6, 9)), (3, (0, 3, 6, 9))]
+)
+def test_frames_are_those_of_the_first_sampling_that_was_scored(dataset, num_clips, frames):
+    clips = clips_of(dataset, num_clips, has_poses=False, heatmap_channel=False)
+    scored = clips[SampleKey(0, 1)].frames
+    assert len(scored) == num_clips * 3
     (strip,) = Film(clips, dataset, None, CPU).draw("test_1", 0, "fall")
-    assert strip.caption == "Input: frames 1, 4, 7, 10"
+    numbers = ", ".join(f"{frame + 1:05d}" for frame in frames)  # files count from 1
+    assert strip.caption == f"Input: frames {numbers}"
     picture = picture_of(strip)
     assert picture.shape[0] == TILE_HEIGHT
     width = (picture.shape[1] - 3 * 2) // 4
-    for tile, frame in enumerate((1, 4, 7, 10)):
+    seen = seen_frames(scored[0])
+    for tile, frame in enumerate(frames):
+        assert np.abs(seen[tile].astype(int) - grey_of(frame)).max() < 12
         middle = picture[20:60, tile * (width + 2) + 10 : tile * (width + 2) + width - 10]
         assert np.abs(middle.astype(int) - grey_of(frame)).max() < 12
 
 
 def test_drawing_does_not_depend_on_the_views_that_were_scored_and_changes_no_sample(dataset):
-    clips = clips_of(dataset)
+    clips = clips_of(dataset, 2)
     before = clips[SampleKey(0, 0)].frames.clone()
     Film(clips, dataset, None, CPU).draw("test_0", 0, "fall")
     assert torch.equal(clips[SampleKey(0, 0)].frames, before)
@@ -81,6 +91,28 @@ def test_the_skeleton_lies_where_the_heatmap_glows(dataset):
         for axis in (0, 1):
             ends = [np.flatnonzero(part.any(axis))[[0, -1]] for part in (one, other)]
             assert np.abs(ends[0] - ends[1]).max() <= 6
+
+
+def test_maps_are_those_of_the_first_sampling_that_was_scored(dataset, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Film, "_maps", lambda self, tiles, batch, *_: seen.append(batch) or [])
+    clips = clips_of(dataset, 2)
+    Film(clips, dataset, None, CPU).draw("test_0", 0, "fall")
+    (batch,) = seen
+    centre = clips_of(dataset, 2)
+    centre.views = ViewSpec(num_clips=2)
+    sample = centre[SampleKey(0, 0)]
+    assert torch.equal(batch.frames, sample.frames[:1])
+    assert torch.equal(batch.keypoints, sample.keypoints[:1])
+    assert batch.views == 1
+
+
+def test_frames_have_the_numbers_of_their_files(dataset):
+    files = NumberedFiles(dataset, "img_", 7, 4, ".jpg", 5, 5)
+    assert frame_names(ImageFrames(files), np.array([0, 2])) == "0007, 0009"
+    video = VideoFrames(dataset / "a.mp4", 5, 30, None, (64, 36))
+    assert frame_names(video, np.array([0, 2])) == "0, 2"
+    assert frame_names(None, np.array([4])) == "4"
 
 
 def test_long_inputs_show_some_segments(dataset):

@@ -131,7 +131,9 @@ def markdown(rows: Sequence[Row], split: str) -> str:
     body = [_cells(row) for row in rows]
     lines = [_line(head), _line(["---"] * len(head)), *map(_line, body)]
     notes = [
-        f"- {_escape(row.run.name)}: {'; '.join(_marked(row))}" for row in rows if _marked(row)
+        f"- {_escape(row.run.name)}: {_escape('; '.join(_marked(row)))}"
+        for row in rows
+        if _marked(row)
     ]
     if notes:
         lines += ["", *notes]
@@ -202,7 +204,15 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    return " ".join(text.replace("|", r"\|").split())
+    """Make foreign text safe in Markdown, which passes HTML through."""
+    safe = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|")
+    return " ".join(safe.split())
+
+
+def _guard(value: object) -> object:
+    """Keep a spreadsheet from taking foreign text for a formula."""
+    is_formula = isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@")
+    return f"'{value}" if is_formula and value else value
 
 
 def to_plain(row: Row) -> dict[str, Any]:
@@ -247,7 +257,7 @@ def write_table(path: Path, rows: Sequence[Row], text: str) -> None:
         table = io.StringIO()
         writer = csv.DictWriter(table, list(values[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(values)
+        writer.writerows({key: _guard(value) for key, value in row.items()} for row in values)
         text = table.getvalue()
     elif suffix == ".json":
         text = json.dumps(values, indent=2, allow_nan=False)
