@@ -13,13 +13,11 @@ from deployment.folder import ONNX, WEIGHTS
 from errors import InputError
 from files import read_regular
 from results.intervals import wilson_interval
-from results.run_results import describe
+from results.run_results import describe, selection_of, texts_of
 
 _MOST_REPORT_BYTES = 2**26
-RED_FLAG = (
-    "**The epoch of these weights was chosen on the clips that they were tested on (the published "
-    "protocol): the numbers above are optimistic and no estimate for other videos.**"
-)
+# Of what a report remarks; a file from elsewhere may hold any number.
+_MOST_REMARKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,8 @@ class TestResult:
         split: the list.
         total: clips.
         correct: of them.
-        is_published: the epoch was chosen on these clips.
+        selection: why the accuracy is optimistic, a sentence for each reason.
+        remarks: what else is to be kept in mind.
         majority: share of the most frequent class, 0 to 1; None where it does not say.
         scores: other numbers by name, in 0 to 1.
         interval: 95 % interval of the accuracy.
@@ -42,7 +41,8 @@ class TestResult:
     split: str
     total: int
     correct: int
-    is_published: bool
+    selection: tuple[str, ...]
+    remarks: tuple[str, ...]
     majority: float | None
     scores: Mapping[str, float]
     interval: tuple[float, float]
@@ -79,7 +79,8 @@ def read_result(path: Path, classes: tuple[str, ...]) -> TestResult:
         split=str(report.get("split", "test"))[:20],
         total=total,
         correct=correct,
-        is_published=bool(report.get("protocol")),
+        selection=selection_of(report)[:_MOST_REMARKS],
+        remarks=(*texts_of(report.get("cautions")), *texts_of(report.get("notes")))[:_MOST_REMARKS],
         majority=_share(report.get("majority")),
         scores={
             name: v for name, key in names.items() if (v := _share(report.get(key))) is not None
@@ -191,7 +192,7 @@ def _front_matter(
                 dataset_name=dataset,
                 dataset_split=_line(result.split),
                 metric_type="accuracy",
-                metric_name=shown + (", optimistic" if result.is_published else ""),
+                metric_name=shown + (", optimistic" if result.selection else ""),
                 metric_value=round(result.correct / result.total, 6),
             )
         ]
@@ -265,7 +266,11 @@ def _results(result: TestResult | None) -> str:
     if result.majority is not None:
         rows.append(f"| always the most frequent class | {result.majority:.1%} |")
     rows += [f"| {name} | {value:.3f} |" for name, value in result.scores.items()]
-    return "\n".join([*rows, "", RED_FLAG] if result.is_published else rows)
+    for text in result.selection:
+        rows += ["", f"**These numbers are no estimate for other videos: {escape(text)}.**"]
+    for text in result.remarks:
+        rows += ["", f"Note: {escape(text)}."]
+    return "\n".join(rows)
 
 
 def _files(checks: Mapping[str, str], sizes: Mapping[str, int]) -> str:

@@ -214,20 +214,20 @@ def _read_report(reader: _Reader, split: str) -> None:
     reader.values |= {"total": total, "correct": correct}
     reader.values["interval"] = wilson_interval(correct, total)
     reader.values["macro_f1"] = _share(report.get("macro_f1"))
-    reader.values["selection"] = _selection(report)
-    reader.notes += [text for key in ("cautions", "notes") for text in _texts(report.get(key))]
+    reader.values["selection"] = selection_of(report)
+    reader.notes += [text for key in ("cautions", "notes") for text in texts_of(report.get(key))]
 
 
-def _selection(report: Mapping[str, Any]) -> tuple[str, ...]:
+def selection_of(report: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the reasons that a report gives; older ones give the protocol alone."""
     reasons = report.get("selection")
-    if _texts(reasons) or reasons == []:
-        return _texts(reasons)
+    if texts_of(reasons) or reasons == []:
+        return texts_of(reasons)
     protocol = report.get("protocol")
     return (protocol_reason(str(protocol)),) if protocol else ()
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def texts_of(value: object) -> tuple[str, ...]:
     """Return a list of texts, each in one line; none where it is something else."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         return ()

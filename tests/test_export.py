@@ -248,10 +248,11 @@ def test_the_card_quotes_the_test_with_n_and_interval(main, run):
 
 
 def test_a_test_on_the_clips_of_the_selection_is_flagged(main, run):
-    write_report(run.parent, protocol="published")
+    write_report(run.parent, protocol="published", notes=["the first 40 of 99 clips"])
     folder = main(["--weights", str(run), "--formats", "safetensors"])
     card = (folder / "README.md").read_text("utf-8")
-    assert "chosen on the clips that they were tested on" in card
+    assert "**These numbers are no estimate for other videos: selected on the test list" in card
+    assert "Note: the first 40 of 99 clips." in card
     assert (
         "optimistic" in front_matter(folder)["model-index"][0]["results"][0]["metrics"][0]["name"]
     )
