@@ -16,13 +16,12 @@ from datasets.check.manifest import NAME as MANIFEST
 from datasets.check.manifest import verify_manifest, write_manifest
 from datasets.check.pool import Workers
 from datasets.check.survey import Survey, in_order, survey
-from errors import InputError
+from errors import InputError, csv_cell
 from files import partial_of, write_json, write_text
 from pages.data_report import MANY_CLASSES, Report, detection_by_split, write_report
 
 _EXAMPLES = 3
 # Spreadsheets take what begins with these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +204,8 @@ def findings_csv(findings: list[Finding]) -> str:
     for finding in findings:
         cells = (finding.level, finding.kind, finding.clip, finding.path, finding.text)
         frame = "" if finding.frame is None else finding.frame
-        writer.writerow([*map(_harmless, cells), _harmless(finding.remedy), frame])
+        writer.writerow([*map(csv_cell, cells), csv_cell(finding.remedy), frame])
     return text.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def summary_json(checkup: Checkup) -> dict[str, Any]:

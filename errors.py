@@ -35,6 +35,12 @@ def printable(text: object) -> str:
     return "".join(escaped)
 
 
+def csv_cell(text: object) -> str:
+    """Return text as a cell of a table that a spreadsheet may open: none of it is a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
+
+
 def run_script(main: Callable[[], object]) -> None:
     """Run a script and end it as users and job systems expect.
 

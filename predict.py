@@ -20,15 +20,15 @@ from models.estimators import Estimator, EstimatorOpts, build_estimator
 from options.predicting import parse_predict_args
 from prediction import Predictor, Settings
 from prediction.events import EventRule
-from prediction.frames import Source
+from prediction.frames import ImageFolder, Source
 from prediction.outputs import (
     Wishes,
-    output_folders,
     result_lines,
     speed_line,
     write_outputs,
     write_summary,
 )
+from prediction.places import SUMMARY, check_places, check_summary, output_folders
 from prediction.results import VideoResult, Window
 from prediction.sources import find_sources, shown_name
 from reports import environment, plain
@@ -38,45 +38,52 @@ def main(argv: Sequence[str] | None = None) -> list[VideoResult]:
     """Predict every source, write its files, and return the results."""
     args = parse_predict_args(argv)
     prepare_cpu(args.threads)
-    sources = find_sources(args.source, args.fps)
+    sources = look_for_sources(args.source, args.fps)
     if len(sources) > 1 and args.poses is not None and not args.poses.is_dir():
         raise InputError(
             f"--poses {args.poses} is for one video, there are {len(sources)}: name a folder with "
             "<name of the video>.npz for each"
         )
+    folders = places_of(sources, args)
     device = choose_device(args.device, args.gpus)
     network = load_network(args.weights, device)
     settings = settings_of(args, network.config.classes)
     predictor = Predictor(
         network, settings, build_poses(args, device), args.pose_every, args.pose_batch
     )
-    predictor.check_poses(args.poses)
+    predictor.check_poses(args.poses, sources)
     options = plain({**vars(args), "source": [shown_name(name) for name in args.source]})
     about = {"model": about_model(network), "options": options, "versions": environment()}
     if len(sources) == 1:
-        folder = args.output or output_folders(Path("predictions"), sources)[0]
-        return [predict_one(predictor, sources[0], folder, args, about)]
-    return predict_all(predictor, sources, args, about)
+        return [predict_one(predictor, sources[0], folders[0], args, about)]
+    return predict_all(predictor, sources, folders, args, about)
 
 
 def predict_all(
     predictor: Predictor,
     sources: Sequence[Source],
+    folders: Sequence[Path],
     args: argparse.Namespace,
     about: dict[str, Any],
 ) -> list[VideoResult]:
-    """Predict several sources; what cannot be read is named, and the others go on."""
-    root = args.output or Path("predictions")
+    """Predict several sources; what cannot be read or written is named, and the others go on."""
     rows: list[tuple[str, VideoResult | str]] = []
-    for source, folder in zip(sources, output_folders(root, sources), strict=True):
+    for source, folder in zip(sources, folders, strict=True):
         try:
             rows.append((source.name, predict_one(predictor, source, folder, args, about)))
         except InputError as error:
             warn(printable(one_line(error)))
             rows.append((source.name, one_line(error)))
+        except BrokenPipeError:  # nobody reads what we say: run_script ends it
+            raise
+        except OSError as error:
+            fault = f"{error.filename or folder}: {error.strerror or error}"
+            warn(printable(fault))
+            rows.append((source.name, fault))
+    root = root_of(args)
     root.mkdir(parents=True, exist_ok=True)
-    write_summary(root / "summary.csv", rows)
-    say(f"wrote {root / 'summary.csv'}")
+    write_summary(root / SUMMARY, rows)
+    say(f"wrote {root / SUMMARY}")
     failed = [outcome for _, outcome in rows if isinstance(outcome, str)]
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} sources gave no result: {failed[0]}")
@@ -95,7 +102,13 @@ def predict_one(
         say(f"watching {printable(source.name)}, Ctrl-C ends it")
     on_window = Changes(predictor.network.config.classes) if source.is_live else None
     with StopRequest() as stop:
-        result = predictor.predict(source, args.poses, on_window, lambda: stop.signum is not None)
+        try:
+            result = predictor.predict(
+                source, args.poses, on_window, lambda: stop.signum is not None
+            )
+        except InputError:
+            stop.poll()  # a signal before the first frame is no fault of the source
+            raise
         if not source.is_live:
             stop.poll()
     wishes = Wishes(not args.no_video, args.save_poses, args.threshold)
@@ -128,6 +141,43 @@ class Changes:
 
 
 # ---------------------------------------------------------------- from options
+
+
+def look_for_sources(names: Sequence[str], fps: float | None) -> list[Source]:
+    """Find what the user names, and say what of it is left out.
+
+    Raises:
+        InputError: there is nothing; frames per second are given and no source takes them.
+    """
+    ours: list[Path] = []
+    sources = find_sources(names, fps, ours.append)
+    if ours:
+        say(f"left out {len(ours)} videos that predict.py has drawn upon, as {printable(ours[0])}")
+    if fps is not None and not any(isinstance(source, ImageFolder) for source in sources):
+        raise InputError(
+            f"--fps {fps:g} is for folders of images, videos say it themselves: leave it out"
+        )
+    return sources
+
+
+def root_of(args: argparse.Namespace) -> Path:
+    """Return the folder of all results."""
+    return args.output or Path("predictions")
+
+
+def places_of(sources: Sequence[Source], args: argparse.Namespace) -> list[Path]:
+    """Return the folder of each source's results, having made sure that it may be written.
+
+    Raises:
+        InputError: something of the user's would be lost, or it cannot be written.
+    """
+    folders = output_folders(root_of(args), sources)
+    if len(sources) > 1:
+        check_summary(root_of(args))
+    elif args.output is not None:
+        folders = [args.output]
+    check_places(folders, sources, args.poses)
+    return folders
 
 
 def settings_of(args: argparse.Namespace, classes: Sequence[str]) -> Settings:

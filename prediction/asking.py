@@ -26,7 +26,8 @@ class Asker:
     """Keeps the frames that windows still need, asks about these, collects the answers.
 
     Args:
-        people: most time lines at a time; None: everybody. 1 is the main athlete of each window.
+        people: most time lines at a time; None: everybody. 1 is the main athlete of each window:
+            person 0 of a ranked numbering, or else whoever was there longest and largest.
         spec: what the network sees.
         is_ranked: people are numbered in order of importance already.
         scorer: asks the network.
@@ -58,7 +59,8 @@ class Asker:
         self._answers: list[tuple[Question, Window]] = []
         self._importance: defaultdict[int, float] = defaultdict(float)
         self._poses = PoseTrack(num_joints) if spec.has_poses else None
-        self._nobody = 0
+        self._nobody = 0  # windows without anybody
+        self._others = 0  # windows where somebody stands in for an absent person 0
         self.seconds = 0.0
 
     # ------------------------------------------------------------ while frames come in
@@ -124,9 +126,11 @@ class Asker:
         return found or ([None] if self._spec.has_frames else [])
 
     def _main_athlete(self, people: Sequence[People], size: tuple[int, int]) -> list[int]:
-        if self._is_ranked:
-            return [0] if any(0 in frame for frame in people) else []
-        return list(rank_people(people, size))[:1]
+        if self._is_ranked and any(0 in frame for frame in people):
+            return [0]  # as in tests
+        main = list(rank_people(people, size))[:1]
+        self._others += bool(main) and self._is_ranked
+        return main
 
     def _all(self, people: Sequence[People], size: tuple[int, int]) -> list[int]:
         scores = rank_people(people, size)
@@ -156,7 +160,7 @@ class Asker:
             return None
         if self._people != 1:
             self._poses.assign(self._numbers())
-        elif self._is_ranked:
+        elif self._is_ranked and not self._others:
             self._poses.assign({0: 0})
         else:
             self._poses.follow(self._shown(num_frames))
@@ -168,6 +172,11 @@ class Asker:
         if self._nobody:
             what = "the picture alone was asked" if self._spec.has_frames else "no answer there"
             notes.append(f"nobody was found in {self._nobody} windows: {what}")
+        if self._others:
+            notes.append(
+                f"the keypoints have no person 0 in {self._others} windows: asked about the main "
+                "athlete among the others there; --people all asks about everybody"
+            )
         cache = self._scorer.cache
         if cache is not None and cache.computed < cache.asked:
             notes.append(

@@ -1,5 +1,6 @@
 """Frames of anything that can be watched, one after the other, with their time stamps."""
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +113,8 @@ class VideoFile:
     def frames(self) -> Generator[Frame, None, None]:
         """Yield the frames in order of presentation, upright."""
         with open_video(self.path) as video:
-            yield from timed(decode_frames(video), stated_rate(video.stream) or USUAL_RATE)
+            rate = stated_rate(video.stream) or USUAL_RATE
+            yield from timed(in_order(decode_frames(video)), rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,36 @@ def stated_rate(stream: av.VideoStream) -> float | None:
         if stated and 0.1 <= stated <= 1000:
             return float(stated)
     return None
+
+
+def in_order(decoded: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Put the time stamps of neighbours in order, which some files with B-frames exchange.
+
+    The frames themselves come in order. A stamp that goes back behind the last two frames is left
+    as it is.
+    """
+    held: av.VideoFrame | None = None
+    before = -math.inf
+    try:
+        for frame in decoded:
+            if held is not None:
+                _exchange(held, frame, before)
+                before = before if held.pts is None else held.pts
+                yield held
+            held = frame
+    except InputError:
+        if held is not None:  # it was decoded before the fault
+            yield held
+        raise
+    if held is not None:
+        yield held
+
+
+def _exchange(one: av.VideoFrame, two: av.VideoFrame, before: float) -> None:
+    if one.pts is None or two.pts is None or one.time_base != two.time_base:
+        return
+    if before < two.pts < one.pts:
+        one.pts, two.pts = two.pts, one.pts
 
 
 def timed(decoded: Iterator[av.VideoFrame], rate: float) -> Iterator[Frame]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,18 +14,21 @@ import numpy as np
 
 from datasets.poses import save_poses
 from datasets.prepare.ahead import Ahead
-from errors import printable
+from errors import csv_cell, printable
 from files import write_json, write_text
 from ops.skeleton import SkeletonLayout
 from prediction.frames import Frame, Source
 from prediction.overlay import write_annotated
+from prediction.places import ANNOTATED, COMPLETE, NAMES, POSES, TIMELINE, check_places
 from prediction.results import VideoResult
 from prediction.timeline import to_json, write_events_csv, write_timeline_csv, write_timeline_png
 
 _MOST_PEOPLE = 100  # in a keypoint file
 _MOST_BYTES = 512 * 2**20
 _AHEAD = 8
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SUMMARY_HEADS = (
+    "source", "seconds", "track", "label", "probability", "events", "first_event", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,11 @@ def write_outputs(
 ) -> VideoResult:
     """Write all files of a result; predictions.json last, when the others are there.
 
+    What an earlier prediction left is removed first, predictions.json before the others, so that a
+    program that is killed leaves no folder that looks complete and none of two results.
+
     Args:
-        folder: is made; files of an earlier prediction are replaced.
+        folder: is made; `places.check_places` says before the work whether it may be written.
         result: to write.
         source: that was watched, for the annotated video; a live one has none.
         layout: of the keypoints.
@@ -66,29 +71,32 @@ def write_outputs(
         The result with the time that this took, and notes on what was left out.
 
     Raises:
-        InputError: the source cannot be read again.
+        InputError: the source cannot be read again; it, or what is not ours, would be lost.
         OSError: a file cannot be written.
     """
     begin = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
+    check_places([folder], [source])  # for those who call this alone
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
     notes = []
-    write_timeline_csv(folder / "timeline.csv", result)
+    write_timeline_csv(folder / TIMELINE, result)
     write_events_csv(folder / "events.csv", result)
     write_timeline_png(folder / "timeline.png", result, wishes.threshold)
     if wishes.poses:
-        notes += _write_poses(folder / "poses.npz", result)
+        notes += _write_poses(folder / POSES, result)
     if wishes.video and source.is_live:
         notes.append(f"no annotated.mp4: {result.source} cannot be watched a second time")
     elif wishes.video:
         with closing(source.frames()) as frames:
             pictures = _pictures(islice(frames, result.num_frames))
             with Ahead(pictures, _AHEAD) as ahead:
-                write_annotated(folder / "annotated.mp4", ahead, result, layout, wishes.threshold)
+                write_annotated(folder / ANNOTATED, ahead, result, layout, wishes.threshold)
     seconds = time.perf_counter() - begin
     timings = result.timings
     timings = replace(timings, output=seconds, total=timings.total + seconds)
     done = replace(result, timings=timings, notes=(*result.notes, *notes))
-    write_json(folder / "predictions.json", {**about, **to_json(done)})
+    write_json(folder / COMPLETE, {**about, **to_json(done)})
     return done
 
 
@@ -117,11 +125,14 @@ def _write_poses(path: Path, result: VideoResult) -> list[str]:
 # ---------------------------------------------------------------- lines for the user
 
 
-def mean_label(result: VideoResult, track: int = 0) -> tuple[str, float] | None:
-    """Return the class with the highest mean probability of a track's windows, and that."""
+def mean_label(result: VideoResult, track: int) -> tuple[str, float]:
+    """Return the class with the highest mean probability of a track's windows, and that.
+
+    Args:
+        result: of a video.
+        track: one of its tracks.
+    """
     rows = [window.probabilities for window in result.windows if window.track == track]
-    if not rows:
-        return None
     means = np.mean(rows, axis=0)
     best = int(means.argmax())
     return result.classes[best], float(means[best])
@@ -133,14 +144,13 @@ def result_lines(result: VideoResult) -> list[str]:
     lines = [
         f"{result.source}: {result.duration:.2f} s, {result.num_frames} frames of {width}x{height}"
     ]
-    several = len(result.tracks) > 1
+    several = result.tracks != (0,)
     for track in result.tracks:
-        found = mean_label(result, track)
+        label, chance = mean_label(result, track)
         count = sum(window.track == track for window in result.windows)
         who = f"person {track}: " if several else ""
         of = "" if count == 1 else f", mean of {count} windows"
-        if found:
-            lines.append(f"  {who}{found[0]} {found[1]:.3f}{of}")
+        lines.append(f"  {who}{label} {chance:.3f}{of}")
     if not result.windows:
         lines.append("  no answer")
     for event in result.events:
@@ -163,55 +173,38 @@ def speed_line(result: VideoResult) -> str:
 # ---------------------------------------------------------------- several sources
 
 
-def output_folders(root: Path, sources: Sequence[Source]) -> list[Path]:
-    """Return a folder for each source, named after it; equal names are numbered."""
-    taken: dict[str, int] = {}
-    folders = []
-    for source in sources:
-        name = folder_name(source.stem)
-        key = name.casefold()  # file systems may not tell A from a
-        taken[key] = taken.get(key, 0) + 1
-        while taken[key] > 1 and f"{key}_{taken[key]}" in taken:
-            taken[key] += 1
-        if taken[key] > 1:
-            name = f"{name}_{taken[key]}"
-            taken[name.casefold()] = 1
-        folders.append(root / name)
-    return folders
-
-
-def folder_name(stem: str) -> str:
-    """Return a name that every file system takes for a folder, and that hides nothing."""
-    name = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", stem.encode("utf-8", "replace").decode())
-    name = name.strip(". ").encode()[:200].decode(errors="ignore")
-    return name or "video"
-
-
 def write_summary(path: Path, rows: Sequence[tuple[str, VideoResult | str]]) -> None:
-    """Write a table with a row for each source: its result, or why there is none."""
+    """Write a table of several sources.
+
+    Each person of a source has a row with its label and events; a source without an answer has one
+    row with no track. `error` says why there is no result, or why it ends early.
+
+    Args:
+        path: of the CSV.
+        rows: name of each source, with its result or what went wrong.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["source", "seconds", "label", "probability", "events", "first_event", "error"])
+    table.writerow(_SUMMARY_HEADS)
     for name, outcome in rows:
         if isinstance(outcome, str):
-            table.writerow([_cell(name), "", "", "", "", "", _cell(outcome)])
-            continue
-        label, chance = mean_label(outcome) or ("", float("nan"))
-        first = min((event.start for event in outcome.events), default=None)
-        table.writerow(
-            [
-                _cell(name),
-                f"{outcome.duration:.3f}",
-                _cell(label),
-                f"{chance:.6f}" if label else "",
-                len(outcome.events),
-                "" if first is None else f"{first:.3f}",
-                "",
-            ]
-        )
+            table.writerow([csv_cell(name), *[""] * (len(_SUMMARY_HEADS) - 2), csv_cell(outcome)])
+        else:
+            table.writerows(_summary_rows(name, outcome))
     write_text(path, text.getvalue())
 
 
-def _cell(text: str) -> str:
-    shown = printable(text)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+def _summary_rows(name: str, result: VideoResult) -> Iterator[list[str]]:
+    begin = [csv_cell(name), f"{result.duration:.3f}"]
+    error = csv_cell(result.fault)
+    for track in result.tracks:
+        label, chance = mean_label(result, track)
+        starts = [event.start for event in result.events if event.track == track]
+        first = f"{min(starts):.3f}" if starts else ""
+        answer = [str(track), csv_cell(label), f"{chance:.6f}", str(len(starts)), first]
+        yield [*begin, *answer, error]
+    if not result.tracks:
+        yield [*begin, "", "", "", "0", "", error]

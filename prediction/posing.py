@@ -3,7 +3,7 @@
 import time
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,15 @@ from errors import InputError
 from models.estimators import Estimator
 from ops.people import Detections
 from ops.skeleton import SkeletonLayout
+from prediction.frames import Source
 from prediction.people import Follower, People, Person, between
 
 _REMEDY = "give the .npz that preprocess_pose.py, import_poses.py or predict.py --save_poses wrote"
+
+# Joints may be guessed a little outside of the frame, in shares of it.
+_MARGIN = 0.05
+# Coordinates up to here are shares of the frame, not pixels.
+_MOST_SHARE = 2.0
 
 
 @dataclass(slots=True)
@@ -93,7 +99,8 @@ class GivenPoses:
         """Yield the frames with the people of the file.
 
         Raises:
-            InputError: the file has fewer frames than the video, or was made for another shape.
+            InputError: the file has fewer frames than the video, or its keypoints cannot belong to
+                frames of this shape or size.
         """
         for seen in frames:
             begin = time.perf_counter()
@@ -105,13 +112,18 @@ class GivenPoses:
             self.seconds += time.perf_counter() - begin
             yield seen
 
+    @property
+    def num_frames(self) -> int:
+        """Return how many frames the file has keypoints of."""
+        return len(self._poses.keypoints)
+
     def check_length(self, num_frames: int) -> None:
         """Make sure that a video that was read to its end has as many frames as the file.
 
         Raises:
             InputError: it has not.
         """
-        if num_frames != len(self._poses.keypoints):
+        if num_frames != self.num_frames:
             raise self._misfit(str(num_frames))
 
     def _fitted(self, size: tuple[int, int]) -> np.ndarray:
@@ -120,11 +132,19 @@ class GivenPoses:
                 f"{self._path} was made for frames of {_text(self._poses.size)} pixels, "
                 f"{self._source} has {_text(size)}: give the keypoints of this video"
             )
-        return self._poses.keypoints_at(size)
+        keypoints = self._poses.keypoints_at(size)
+        fault = _scale_fault(keypoints, size)
+        if fault:
+            recorded = "" if self._poses.size else " (it has no size recorded)"
+            raise InputError(
+                f"{self._path} {fault} of {self._source}, {_text(size)} pixels{recorded}: give the "
+                "keypoints of this video in pixels, with width and height of the frames"
+            )
+        return keypoints
 
     def _misfit(self, num_frames: str) -> InputError:
         return InputError(
-            f"{self._path} holds the keypoints of {len(self._poses.keypoints)} frames, "
+            f"{self._path} holds the keypoints of {self.num_frames} frames, "
             f"{self._source} has {num_frames}: give the keypoints of this video, one row a frame"
         )
 
@@ -229,6 +249,55 @@ def _everybody(keypoints: np.ndarray) -> dict[int, Person]:
             box = np.concatenate([seen.min(0), seen.max(0)])
             found[slot] = Person(joints, box)
     return found
+
+
+def _scale_fault(keypoints: np.ndarray, size: tuple[int, int]) -> str:
+    """Say why keypoints (N, M, V, 3) are not in pixels of frames of (width, height); "" if not."""
+    places = keypoints[keypoints[..., 2] > 0, :2]  # (joints that were seen, 2)
+    if not len(places):
+        return ""
+    if np.abs(places).max() <= _MOST_SHARE < min(size):
+        return f"has all joints within {_MOST_SHARE:g} pixels of the corner of the frame"
+    limit = np.array(size, np.float32)
+    beyond = np.maximum(-places, places - limit) / limit  # (joints, 2)
+    share = float((beyond.max(axis=1) > _MARGIN).mean())
+    return f"has {share:.0%} of its joints outside of the frame" if share > 0.5 else ""
+
+
+def find_pose_file(poses: Path, source: Source) -> Path:
+    """Return the keypoint file of a source: `poses`, or the one in this folder of its name.
+
+    Raises:
+        InputError: it is not there.
+    """
+    path = poses / f"{source.stem}.npz" if poses.is_dir() else poses
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there: it should hold the keypoints of {source.name}; correct --poses"
+        )
+    return path
+
+
+def check_names(poses: Path, sources: Sequence[Source]) -> None:
+    """Make sure that no two videos of one name share a file of the folder `poses`.
+
+    Raises:
+        InputError: they do.
+    """
+    if len(sources) < 2 or not poses.is_dir():
+        return
+    known: dict[str, Source] = {}
+    for source in sources:
+        other = known.setdefault(source.stem, source)
+        if _place(other) != _place(source):
+            raise InputError(
+                f"--poses {poses}: {other.name} and {source.name} have the same name and would "
+                f"share {source.stem}.npz: predict them one by one, each with --poses FILE.npz"
+            )
+
+
+def _place(source: Source) -> Path | str:
+    return source.path.resolve() if source.path else source.name
 
 
 def _text(size: tuple[int, int] | None) -> str:

@@ -1,7 +1,8 @@
 """A trained model on a video: frames in, windows, events and poses out."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +18,19 @@ from prediction.asking import Asker, UnplannedFrames
 from prediction.decoding import Decoder
 from prediction.events import EventRule, find_events
 from prediction.frames import USUAL_RATE, ImageFolder, Source
-from prediction.posing import EstimatedPoses, GivenPoses, NoPoses, PoseStage, Seen
+from prediction.posing import (
+    EstimatedPoses,
+    GivenPoses,
+    NoPoses,
+    PoseStage,
+    Seen,
+    check_names,
+    find_pose_file,
+)
 from prediction.results import Timings, VideoResult, Window
 from prediction.scoring import Scorer, pick_frames
 from prediction.sources import find_sources
-from prediction.windows import Cutter, SlidingWindows, Span, WholeVideo
+from prediction.windows import RECENT, Cutter, SlidingWindows, Span, WholeVideo, video_length
 from transforms import eval_geometries
 
 # Where neither the user nor the checkpoint says how long a clip is.
@@ -114,32 +123,33 @@ class Predictor:
         self._check_source(watched, poses)
         begin = time.perf_counter()
         notes = self._notes_on(watched)
+        stage = self._pose_stage(watched, poses)
+        self._check_rows(stage, watched, is_stopped)
         plan = self._plan(watched)
         planned = time.perf_counter() - begin
         decoder = self._decoder(watched, plan, is_stopped)
         try:
-            found = self._watch(watched, poses, decoder, on_window)
+            found = self._watch(watched, stage, decoder, on_window)
         except UnplannedFrames:  # the file's index and its content differ
             exact = self._exact_plan(watched)
             decoder = self._decoder(watched, exact, is_stopped)
-            found = self._watch(watched, poses, decoder, on_window)
-        if decoder.fault:
-            notes.append(f"read up to {found.duration:.2f} s: {decoder.fault}")
+            found = self._watch(watched, stage, decoder, on_window)
+        fault = f"read up to {found.duration:.2f} s: {decoder.fault}" if decoder.fault else ""
+        notes += [fault] if fault else []
         timings = replace(
             found.timings,
             decode=found.timings.decode + planned,
             total=time.perf_counter() - begin,
         )
-        return replace(found, timings=timings, notes=(*notes, *found.notes))
+        return replace(found, timings=timings, notes=(*notes, *found.notes), fault=fault)
 
     def _watch(
         self,
         source: Source,
-        poses: Path | None,
+        stage: PoseStage,
         decoder: Decoder,
         on_window: Callable[[Window], None] | None,
     ) -> VideoResult:
-        stage = self._pose_stage(source, poses)
         cutter, _ = self._cutter(source)
 
         def make_asker(size: tuple[int, int]) -> Asker:
@@ -175,11 +185,15 @@ class Predictor:
 
     # ------------------------------------------------------------ what fits what
 
-    def check_poses(self, poses: Path | None) -> None:
+    def check_poses(self, poses: Path | None, sources: Sequence[Source] = ()) -> None:
         """Make sure that a model that sees poses gets them, and no other.
 
+        Args:
+            poses: a file or folder of keypoints.
+            sources: to predict with these; each needs a name of its own in a folder.
+
         Raises:
-            InputError: it does not.
+            InputError: it does not, or two of the sources would share a file.
         """
         name = self.network.source
         if poses is not None and not self._spec.has_poses:
@@ -189,6 +203,8 @@ class Predictor:
                 f"{name} sees poses: give them with --poses FILE.npz or FOLDER, or find them on "
                 "the fly with --pose_backend and --pose_weights"
             )
+        if poses is not None:
+            check_names(poses, sources)
 
     def _check(self) -> None:
         name = self.network.source
@@ -211,9 +227,22 @@ class Predictor:
         if source.is_live and self.settings.whole:
             raise InputError(f"--whole needs a video that ends, {source.name} may not")
 
+    def _check_rows(self, stage: PoseStage, source: Source, is_stopped: Callable[[], bool]) -> None:
+        """Make sure beforehand that keypoints have a row for each frame of all of the video."""
+        if not isinstance(stage, GivenPoses):
+            return
+        times = source.times()
+        if times is None or len(times) == stage.num_frames:
+            return
+        # What a file says of itself may be wrong, so that its frames are counted.
+        decoder = Decoder(source, None, is_stopped=is_stopped)
+        count = decoder.count()
+        if decoder.is_complete:
+            stage.check_length(count)
+
     def _pose_stage(self, source: Source, poses: Path | None) -> PoseStage:
         if poses is not None:
-            return GivenPoses(_pose_file(poses, source), self.layout, source.name)
+            return GivenPoses(find_pose_file(poses, source), self.layout, source.name)
         if self.estimator is None:
             return NoPoses()
         return EstimatedPoses(self.estimator, self._pose_every, self._pose_batch, source.is_live)
@@ -292,7 +321,7 @@ class Predictor:
         seen = [moment for moment in times if limit is None or moment < limit]
         cutter, _ = self._cutter(source)
         spans = [span for moment in seen for span in cutter.add(moment)]
-        spans += cutter.end(_duration(seen[-1], len(seen))) if seen else []
+        spans += cutter.end(video_length(seen[-RECENT:])) if seen else []
         return frozenset(number for span in spans for number in self._picked(span))
 
     def _exact_plan(self, source: Source) -> frozenset[int] | None:
@@ -333,38 +362,26 @@ def _watch(
 ) -> tuple[_Extent, Asker]:
     """Take all frames through windows and network."""
     last: Seen | None = None
+    recent: deque[float] = deque(maxlen=RECENT)
     asker: Asker | None = None
     for last in frames:
         asker = asker or make_asker(last.size)
         for span in cutter.add(last.seconds):
             asker.add(span)
         asker.see(last, cutter.oldest)
+        recent.append(last.seconds)
     if last is None or asker is None:
         raise InputError("no frame was seen before the end: give it more time")
-    duration = _duration(last.seconds, last.number + 1)
+    duration = video_length(recent)
     for span in cutter.end(duration):
         asker.add(span)
     asker.ask()
     return _Extent(last.number + 1, duration, last.size), asker
 
 
-def _duration(last: float, count: int) -> float:
-    """Return the seconds to the end of the last of `count` frames, which begins at `last`."""
-    return last + (last / (count - 1) if count > 1 else 1 / USUAL_RATE)
-
-
 def _even(seconds: float, rate: float | None) -> float:
     """Round a length to an even number of frames: windows half of it apart then share frames."""
     return 2 * max(round(seconds * rate / 2), 1) / rate if rate else seconds
-
-
-def _pose_file(poses: Path, source: Source) -> Path:
-    path = poses / f"{source.stem}.npz" if poses.is_dir() else poses
-    if not path.is_file():
-        raise InputError(
-            f"{path} is not there: it should hold the keypoints of {source.name}; correct --poses"
-        )
-    return path
 
 
 def _only(sources: list[Source], name: str) -> list[Source]:

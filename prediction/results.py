@@ -167,6 +167,7 @@ class VideoResult:
         poses: of every frame; None where the model sees none.
         timings: of the stages.
         notes: what the user has to know, a line each.
+        fault: why it was not seen to its end, also among the notes; "" where it was.
     """
 
     source: str
@@ -180,6 +181,7 @@ class VideoResult:
     poses: PoseTrack | None
     timings: Timings
     notes: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def tracks(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """What the user names as a source: files, folders, lists, addresses, cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,28 +9,35 @@ from datasets.video_files import VIDEO_SUFFIXES
 from errors import InputError
 from files import read_regular
 from prediction.frames import ImageFolder, Source, VideoFile, count_images
+from prediction.places import ANNOTATED, is_prediction
 from prediction.streams import SCHEMES, Camera, Stream
 
 _LONGEST_LIST = 10_000_000  # bytes
 _MOST_CAMERAS = 3  # digits of a camera's number
 
 
-def find_sources(names: Sequence[str], fps: float | None = None) -> list[Source]:
+def find_sources(
+    names: Sequence[str],
+    fps: float | None = None,
+    on_left_out: Callable[[Path], None] = lambda _: None,
+) -> list[Source]:
     """Find what the user names.
 
     Args:
         names: each a video file, a folder of numbered images, a folder with videos in it or below,
             a text file with one of these in a line, an address, or the number of a camera.
         fps: of folders of images.
+        on_left_out: called with each annotated video of an earlier prediction in a folder. These
+            are drawn upon and no sources, unless they are named themselves.
 
     Returns:
         The sources, videos of a folder in natural order. A file that is not there or no video is
         among them: opening it says what is wrong, and the others go on.
 
     Raises:
-        InputError: a folder or list has nothing in it.
+        InputError: a name is empty; a folder or list has nothing in it.
     """
-    return [source for name in names for source in _find(name, fps)]
+    return [source for name in names for source in _find(name, fps, on_left_out)]
 
 
 def shown_name(name: str) -> str:
@@ -38,7 +45,11 @@ def shown_name(name: str) -> str:
     return Stream(name).name if "://" in name else name
 
 
-def _find(name: str, fps: float | None) -> list[Source]:
+def _find(name: str, fps: float | None, on_left_out: Callable[[Path], None]) -> list[Source]:
+    if not name.strip():  # as of a variable that is not set; a path of it would be this folder
+        raise InputError(
+            "--source is empty: name a video, a folder, a list, an address or a camera"
+        )
     path = Path(name)
     scheme = urlsplit(name).scheme.lower() if "://" in name else ""
     if scheme in SCHEMES:
@@ -50,23 +61,34 @@ def _find(name: str, fps: float | None) -> list[Source]:
     if name.isdigit() and len(name) <= _MOST_CAMERAS and not path.exists():
         return [Camera(int(name))]
     if path.is_dir():
-        return _in_folder(path, fps)
+        return _in_folder(path, fps, on_left_out)
     if path.suffix.lower() == ".txt" and path.is_file():
-        return _in_list(path, fps)
+        return _in_list(path, fps, on_left_out)
     return [VideoFile(path)]
 
 
-def _in_folder(folder: Path, fps: float | None) -> list[Source]:
-    videos = [
+def _in_folder(
+    folder: Path, fps: float | None, on_left_out: Callable[[Path], None]
+) -> list[Source]:
+    found = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEO_SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()
     ]
+    ours = [path for path in found if path.name == ANNOTATED and is_prediction(path.parent)]
+    for path in ours:
+        on_left_out(path)
+    videos = sorted(set(found) - set(ours))
     if videos:
         videos.sort(key=lambda path: natural_key(str(path.relative_to(folder))))
         return [VideoFile(path) for path in videos]
+    if ours:
+        raise InputError(
+            f"{folder} holds no videos but {len(ours)} that predict.py has drawn upon: name "
+            "another folder, or the file itself"
+        )
     if count_images(folder):
         return [ImageFolder(folder, fps)]
     raise InputError(
@@ -75,7 +97,7 @@ def _in_folder(folder: Path, fps: float | None) -> list[Source]:
     )
 
 
-def _in_list(path: Path, fps: float | None) -> list[Source]:
+def _in_list(path: Path, fps: float | None, on_left_out: Callable[[Path], None]) -> list[Source]:
     try:
         lines = read_regular(path, _LONGEST_LIST).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,7 +112,7 @@ def _in_list(path: Path, fps: float | None) -> list[Source]:
         entry = str(path.parent / name) if is_path else name
         if entry.lower().endswith(".txt"):
             raise InputError(f"{path} names another list, {name}: name videos in it")
-        found += _find(entry, fps)
+        found += _find(entry, fps, on_left_out)
     if not found:
         raise InputError(f"{path} is empty: a list has the path of a video in each line")
     return found

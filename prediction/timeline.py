@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from errors import printable
+from errors import csv_cell, printable
 from files import replacing, write_text
 from prediction.lettering import font_families
+from prediction.places import TIMELINE_HEADS
 from prediction.results import Event, VideoResult, Window
 from prediction.style import (
     MOST_CLASSES,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Spreadsheets take what begins with these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MOST_PEOPLE = 6
 _WIDTH, _DPI = 12.0, 110  # inches, dots per inch
 _COLUMNS = 600  # points that a curve may have across the picture
@@ -48,10 +48,9 @@ def write_timeline_csv(path: Path, result: VideoResult) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    heads = ["start_seconds", "end_seconds", "first_frame", "last_frame", "track", "label"]
     chances = [f"p_{printable(name)}" for name in result.classes]
     rows = [_window_row(window, result.classes) for window in result.windows]
-    _write_csv(path, [[*heads, "probability", *chances], *rows])
+    _write_csv(path, [[*TIMELINE_HEADS, "probability", *chances], *rows])
 
 
 def _window_row(window: Window, classes: Sequence[str]) -> list[str]:
@@ -62,7 +61,7 @@ def _window_row(window: Window, classes: Sequence[str]) -> list[str]:
         str(window.first_frame),
         str(window.last_frame),
         str(window.track),
-        _cell(classes[best]),
+        csv_cell(classes[best]),
         f"{window.probabilities[best]:.6f}",
         *(f"{chance:.6f}" for chance in window.probabilities),
     ]
@@ -78,7 +77,7 @@ def write_events_csv(path: Path, result: VideoResult) -> None:
     rows = [
         [
             str(event.track),
-            _cell(event.label),
+            csv_cell(event.label),
             f"{event.start:.3f}",
             f"{event.end:.3f}",
             f"{event.end - event.start:.3f}",
@@ -93,11 +92,6 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())
-
-
-def _cell(name: str) -> str:
-    shown = printable(name)
-    return f"'{shown}" if name.startswith(_FORMULA) else shown
 
 
 def likeliest(window: Window) -> int:
@@ -124,6 +118,7 @@ def to_json(result: VideoResult) -> dict[str, Any]:
         ],
         "timings": {**asdict(result.timings), "video_seconds_per_second": result.timings.speed},
         "notes": list(result.notes),
+        "fault": result.fault,
     }
     return _plain(values)
 

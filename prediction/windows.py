@@ -2,11 +2,18 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median_low
 from typing import Protocol
+
+from prediction.frames import USUAL_RATE
 
 # Containers round time stamps to a millisecond.
 _ROUNDING = 1e-3
+# Frames that say how long the last one is shown.
+RECENT = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,9 @@ class SlidingWindows:
             return []
         # Half a frame more or less is no reason for another window.
         tolerance = max(0.5 * (duration - self._seconds[-1]), _ROUNDING)
-        spans = self._until(duration + tolerance)
+        spans = [
+            replace(span, end=min(span.end, duration)) for span in self._until(duration + tolerance)
+        ]
         if self._covered < duration - tolerance:
             spans += self._span(max(0.0, duration - self.length), duration)
         return spans
@@ -134,3 +143,14 @@ class WholeVideo:
     def end(self, duration: float) -> list[Span]:
         """Return the one window."""
         return [Span(0.0, duration, 0, self._count - 1)] if self._count else []
+
+
+def video_length(recent: Sequence[float]) -> float:
+    """Return the seconds from the first frame of a video to the end of its last.
+
+    Args:
+        recent: where the newest frames begin, `RECENT` of them at most. The last one is taken to be
+            shown as long as most of them are: a mean would take gaps for frames.
+    """
+    steps = [two - one for one, two in pairwise(recent)]
+    return recent[-1] + (median_low(steps) if steps else 1 / USUAL_RATE)

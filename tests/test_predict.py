@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -17,10 +18,12 @@ import torch
 
 import predict
 from datasets.poses import save_poses
-from errors import InputError, run_script
+from errors import InputError, Interrupted, run_script
 from models.weights import FORMAT, FORMAT_VERSION
 from options.predicting import parse_predict_args
-from prediction.outputs import folder_name, output_folders, write_summary
+from prediction.frames import VideoFile
+from prediction.outputs import write_summary
+from prediction.places import folder_name, output_folders
 from prediction.sources import find_sources
 from tests.making_videos import SIZE, write_video
 from tests.small_networks import small_network
@@ -264,3 +267,18 @@ def test_the_summary_is_no_formula(tmp_path):
     assert row["source"].startswith("'=")
     assert row["error"].startswith("'-bad")
     assert "\n" not in row["error"]
+
+
+def test_a_signal_before_the_first_frame_is_no_fault_of_the_source(tmp_path, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise InputError("no frame was seen")
+
+    predictor = SimpleNamespace(
+        predict=interrupted, network=SimpleNamespace(config=SimpleNamespace(classes=("a", "b")))
+    )
+    with pytest.raises(Interrupted) as event:
+        predict.predict_one(
+            predictor, VideoFile(Path("x.mp4")), tmp_path, SimpleNamespace(poses=None), {}
+        )
+    assert event.value.signum == signal.SIGTERM

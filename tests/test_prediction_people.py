@@ -7,8 +7,9 @@ from errors import InputError
 from ops.people import Detections
 from ops.skeleton import COCO17
 from ops.tracking import follow_people
+from prediction.frames import VideoFile
 from prediction.people import Follower, Person, between, joints_of, rank_people
-from prediction.posing import EstimatedPoses, GivenPoses, NoPoses, Seen
+from prediction.posing import EstimatedPoses, GivenPoses, NoPoses, Seen, check_names
 from tests.test_tracking import ATHLETE, PASSER, SIZE, frame_of, scene, walker
 
 LONG = 400
@@ -132,6 +133,13 @@ def archive(path, keypoints, **more):
     return path
 
 
+def standing(place, count=5):
+    """Return (N, 1, 17, 3) keypoints, all joints at one place in pixels."""
+    keypoints = np.ones((count, 1, 17, 3), np.float32)
+    keypoints[..., :2] = place
+    return keypoints
+
+
 def test_given_keypoints_go_to_their_frames(tmp_path):
     keypoints = np.zeros((5, 2, 17, 3), np.float32)
     keypoints[:, 0] = 10
@@ -146,7 +154,7 @@ def test_given_keypoints_go_to_their_frames(tmp_path):
 
 
 def test_keypoints_of_another_video_are_refused(tmp_path):
-    path = archive(tmp_path / "x.npz", np.ones((5, 1, 17, 3)), width=640, height=360)
+    path = archive(tmp_path / "x.npz", standing(10), width=640, height=360)
     with pytest.raises(InputError, match="5 frames, x.mp4 has more: give the keypoints of this"):
         list(GivenPoses(path, COCO17, "x.mp4").run(video(6)))
     with pytest.raises(InputError, match="5 frames, x.mp4 has 4:"):
@@ -154,6 +162,43 @@ def test_keypoints_of_another_video_are_refused(tmp_path):
     tall = archive(tmp_path / "y.npz", np.ones((5, 1, 17, 3)), width=360, height=640)
     with pytest.raises(InputError, match="360x640 pixels, x.mp4 has 1280x720"):
         list(GivenPoses(tall, COCO17, "x.mp4").run(video(5)))
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "message"),
+    [
+        ((0.4, 0.6), {}, "all joints within 2 pixels of the corner of the frame of x.mp4, 1280x720"
+         r" pixels \(it has no size recorded\): give the keypoints of this video in pixels"),
+        ((3000, 300), {}, r"100% of its joints outside of the frame .* \(it has no size"),
+        ((-200, 300), {"width": 640, "height": 360}, "1280x720 pixels: give the keypoints of this"),
+    ],
+)  # fmt: skip
+def test_keypoints_that_are_not_in_pixels_of_the_video_are_refused(tmp_path, place, size, message):
+    path = archive(tmp_path / "x.npz", standing(place), **size)
+    with pytest.raises(InputError, match=message) as caught:
+        list(GivenPoses(path, COCO17, "x.mp4").run(video(5)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_body_may_be_cut_off_by_the_border(tmp_path):
+    keypoints = standing((1310, 300))
+    keypoints[:, :, :8, 0] = 1400  # 8 of 17 joints far outside, the others a little
+    keypoints[0] = 0  # not seen
+    path = archive(tmp_path / "x.npz", keypoints)
+    assert len(list(GivenPoses(path, COCO17, "x.mp4").run(video(5)))) == 5
+    corner = standing((1, 1))
+    corner[4, 0, 3, :2] = 30
+    path = archive(tmp_path / "y.npz", corner)
+    assert len(list(GivenPoses(path, COCO17, "x.mp4").run(video(5)))) == 5
+
+
+def test_videos_of_one_name_share_no_keypoints(tmp_path):
+    one, two, other = (VideoFile(tmp_path / name) for name in ("a/x.mp4", "b/x.mp4", "b/y.mkv"))
+    with pytest.raises(InputError, match="a/x.mp4 and .*b/x.mp4 have the same name") as caught:
+        check_names(tmp_path, [one, other, two])
+    assert "x.npz: predict them one by one" in str(caught.value)
+    check_names(tmp_path, [one, other, one, VideoFile(tmp_path / "b" / ".." / "a" / "x.mp4")])
+    check_names(tmp_path / "x.npz", [one, two])  # a file, which is for one video
 
 
 @pytest.mark.parametrize(

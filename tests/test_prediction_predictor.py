@@ -218,6 +218,53 @@ def test_nobody_there(tmp_path, video):
         assert any("the picture alone was asked" in note for note in late.notes)
 
 
+def in_slots(path, who):
+    """Write keypoints of one person of `walking`, who is in slot who[n] of frame n."""
+    keypoints = np.zeros((len(who), 2, 17, 3), np.float32)
+    keypoints[np.arange(len(who)), who] = walking(len(who))[:, 0]
+    save_poses(path, keypoints, SIZE, "test")
+
+
+@pytest.mark.parametrize("mode", ["early", "late", "pose"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_main_athlete_may_be_in_any_slot(video, mode, whole):
+    network = small_network(mode, data=FACTS)
+    in_slots(video.with_suffix(".npz"), [0] * 30)
+    first = ask(network, video, whole=whole)
+    assert not any("person 0" in note for note in first.notes)
+    in_slots(video.with_suffix(".npz"), [1] * 30)
+    second = ask(network, video, whole=whole)
+    assert second.windows == first.windows
+    assert second.events == first.events
+    for frame in range(30):
+        np.testing.assert_array_equal(second.poses.at(frame), first.poses.at(frame))
+    assert not any("nobody" in note for note in second.notes)
+    assert any(f"no person 0 in {1 if whole else 5} windows" in note for note in second.notes)
+
+
+def test_who_is_in_slot_0_is_asked_about_as_in_tests(video):
+    network = small_network("pose", data=FACTS)
+    both = walking(people=2)
+    both[:8, 0] = 0  # still there for a moment in the first window
+    save_poses(video.with_suffix(".npz"), both, SIZE, "test")
+    result = ask(network, video)
+    save_poses(video.with_suffix(".npz"), both[:, :1], SIZE, "test")
+    assert result.windows == ask(network, video).windows
+    assert not any("person 0" in note for note in result.notes)
+
+
+def test_an_athlete_who_changes_the_slot_is_followed(video):
+    network = small_network("pose", data=FACTS)
+    in_slots(video.with_suffix(".npz"), [0] * 30)
+    steady = ask(network, video)
+    in_slots(video.with_suffix(".npz"), [0] * 10 + [1] * 20)
+    changed = ask(network, video)
+    assert [w.track for w in changed.windows] == [0] * 5
+    np.testing.assert_array_equal(chances(changed)[[0, 2, 3, 4]], chances(steady)[[0, 2, 3, 4]])
+    np.testing.assert_array_equal(changed.poses.at(29), steady.poses.at(29))
+    np.testing.assert_array_equal(changed.poses.at(2), steady.poses.at(2))
+
+
 class Estimator:
     """Finds the people of `walking` wherever it looks, in turn."""
 
@@ -271,6 +318,56 @@ def test_what_does_not_fit_is_one_line(tmp_path, video, mode, poses, settings, m
     with pytest.raises(InputError, match=message) as caught:
         Predictor(network, Settings(**settings)).predict(video, poses and tmp_path / poses)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [20, 40])
+@pytest.mark.parametrize("seconds", [0.4, None])
+def test_keypoints_of_a_longer_or_shorter_video_are_refused_beforehand(video, count, seconds):
+    save_poses(video.with_suffix(".npz"), walking(count), SIZE, "test")
+    seen = []
+    predictor = Predictor(small_network("late", data=FACTS), Settings(seconds=seconds))
+    with pytest.raises(InputError, match=f"keypoints of {count} frames, .* has 30: give"):
+        predictor.predict(video, video.with_suffix(".npz"), seen.append)
+    assert not seen
+
+
+def test_an_index_that_lies_makes_no_keypoints_wrong(video, monkeypatch):
+    network = small_network("late", data=FACTS)
+    expected = ask(network, video)
+    for lie in ([0.0], [0.04 * n for n in range(50)], None):
+        monkeypatch.setattr(VideoFile, "times", lambda _, lie=lie: lie)
+        assert ask(network, video).windows == expected.windows
+        assert ask(network, video, seconds=0.5).num_frames == 13
+
+
+def test_a_cut_video_keeps_the_keypoints_of_the_whole(tmp_path):
+    whole = write_video(
+        tmp_path / "a.mp4", 150, size=(320, 240), gop=25, container={"movflags": "faststart"}
+    )
+    path = cut(whole, tmp_path / "b.mp4", 0.55)
+    save_poses(tmp_path / "b.npz", walking(150), (320, 240), "test")
+    result = ask(small_network("late"), path)
+    assert result.num_frames < 150
+    assert any("read up to" in note for note in result.notes)
+
+
+def test_videos_of_one_name_are_refused(tmp_path):
+    predictor = Predictor(small_network("late"))
+    sources = [VideoFile(tmp_path / "x.mp4"), VideoFile(tmp_path / "x.mkv")]
+    with pytest.raises(InputError, match="would share x.npz"):
+        predictor.check_poses(tmp_path, sources)
+    predictor.check_poses(tmp_path, sources[:1])
+
+
+def test_a_gap_does_not_make_the_video_longer(tmp_path):
+    stamps = [*range(0, 600, 40), *range(20_600, 21_200, 40)]
+    path = write_video(tmp_path / "gap.mkv", len(stamps), pts=stamps)
+    result = ask(small_network(data=FACTS), path)
+    assert result.duration == pytest.approx(21.2)
+    assert result.windows[-1].end == pytest.approx(21.2)
+    assert result.windows[-1].end <= result.duration
+    whole = ask(small_network(), path, whole=True)
+    assert whole.windows[0].end == whole.duration == result.duration
 
 
 def test_live_sources_are_seen_once():

@@ -56,6 +56,29 @@ def test_lists_that_say_nothing(tmp_path, content, message):
         find_sources([str(tmp_path / "v.txt")])
 
 
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_name_that_is_empty_is_not_this_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(InputError, match="--source is empty"):
+        find_sources([name])
+
+
+def test_annotated_videos_are_sources_only_by_name(tmp_path):
+    heads = "start_seconds,end_seconds,first_frame,last_frame,track,label,probability\n"
+    for folder in ("mine", "ours"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "annotated.mp4").write_bytes(b"")
+    (tmp_path / "ours" / "timeline.csv").write_text(heads, encoding="utf-8")
+    (tmp_path / "ours" / "b.mp4").write_bytes(b"")
+    left_out = []
+    found = find_sources([str(tmp_path)], None, left_out.append)
+    assert [source.path.parent.name for source in found] == ["mine", "ours"]
+    assert names(found) == ["annotated.mp4", "b.mp4"]
+    assert left_out == [tmp_path / "ours" / "annotated.mp4"]
+    assert names(find_sources([str(left_out[0])])) == ["annotated.mp4"]
+
+
 def test_a_folder_with_nothing_in_it(tmp_path):
     with pytest.raises(InputError, match="neither videos .* nor numbered images"):
         find_sources([str(tmp_path)])

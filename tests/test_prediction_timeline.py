@@ -86,7 +86,7 @@ def test_a_row_for_each_event(tmp_path):
     assert rows == [[str(track), "fall", "1.000", "2.500", "1.500", "0.900000"] for track in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\tx"])
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", " =1"])
 def test_no_cell_is_a_formula(tmp_path, name):
     result = make_result(classes=("plain", name))
     certain = replace(result.windows[0], probabilities=(0.0, 1.0))
@@ -94,7 +94,7 @@ def test_no_cell_is_a_formula(tmp_path, name):
     write_timeline_csv(tmp_path / "t.csv", result)
     write_events_csv(tmp_path / "e.csv", result)
     cells = [c for path in tmp_path.glob("*.csv") for row in read(path) for c in row]
-    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
+    assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@"))]
     assert any(cell.startswith("'") for cell in cells)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prediction.windows import SlidingWindows, Span, WholeVideo
+from prediction.windows import SlidingWindows, Span, WholeVideo, video_length
 
 
 def cut(times, length, stride, duration=None):
@@ -50,6 +50,21 @@ def test_half_a_frame_more_is_no_further_window():
     assert len(cut(even(50, 25), length=2.0, stride=1.0)) == 1
     assert len(cut(even(50, 25), length=1.99, stride=1.0)) == 1
     assert len(cut(even(50, 25), length=2.01, stride=1.0)) == 1
+
+
+def test_no_window_ends_after_the_video():
+    times = even(50, 25)
+    for duration in (1.987, 1.99, 2.0):
+        (span,) = cut(times, length=2.0, stride=1.0, duration=duration)
+        assert (span.end, span.first, span.last) == (duration, 0, 49)
+
+
+def test_the_last_frame_is_shown_as_long_as_most():
+    assert video_length([0.0]) == 0.04
+    assert video_length([0.0, 0.5]) == 1.0
+    assert video_length([0.0, 0.1, 20.0]) == pytest.approx(20.1)  # a gap is no frame
+    assert video_length([0.0, 0.1, 0.2, 20.0, 20.1]) == pytest.approx(20.2)
+    assert video_length([*even(50, 25), *(2.0 + t for t in even(60, 10))]) == pytest.approx(8.0)
 
 
 def test_rounded_time_stamps_change_no_window():

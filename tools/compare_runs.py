@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from console import say, warn  # noqa: E402
-from errors import InputError, run_script  # noqa: E402
+from errors import InputError, csv_cell, run_script  # noqa: E402
 from files import write_text  # noqa: E402
 from options.types import OneLineParser, seed_number  # noqa: E402
 from results.compare import Comparison, compare, holm  # noqa: E402
@@ -209,12 +209,6 @@ def _escape(text: str) -> str:
     return " ".join(safe.split())
 
 
-def _guard(value: object) -> object:
-    """Keep a spreadsheet from taking foreign text for a formula."""
-    is_formula = isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@")
-    return f"'{value}" if is_formula and value else value
-
-
 def to_plain(row: Row) -> dict[str, Any]:
     """Return a row with plain values, one key a column of the CSV."""
     run, beside = row.run, row.beside
@@ -257,7 +251,13 @@ def write_table(path: Path, rows: Sequence[Row], text: str) -> None:
         table = io.StringIO()
         writer = csv.DictWriter(table, list(values[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _guard(value) for key, value in row.items()} for row in values)
+        writer.writerows(
+            {
+                key: csv_cell(value) if isinstance(value, str) else value
+                for key, value in row.items()
+            }
+            for row in values
+        )
         text = table.getvalue()
     elif suffix == ".json":
         text = json.dumps(values, indent=2, allow_nan=False)
