@@ -98,3 +98,14 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared/reference is not part of the project: no golden vectors")
     return folder
+
+
+@pytest.fixture
+def machine_state():
+    """Give the tests after a session, which tunes its process, theirs back."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(threads)

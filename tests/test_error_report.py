@@ -22,6 +22,8 @@ from results.score_files import ClipScores, write_scores
 from tests.conftest import write_archive, write_dataset, write_frames
 from tests.test_html_report import Reader, captions
 
+pytestmark = pytest.mark.usefixtures("machine_state")
+
 SMALL = shlex.split(
     "--arch resnet18 --width 8 --input_size 32 --num_segments 4 --pretrained none --epochs 1 "
     "--dataset FRFS --workers 0 --batch-size 2 --device cpu"
@@ -35,14 +37,6 @@ MODES = {
         "--num_segments 4 --epochs 1 --dataset FRFS --workers 0 --batch-size 2 --device cpu"
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _machine_state():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

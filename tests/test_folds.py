@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -347,16 +346,7 @@ def test_published_lists_become_honest_folds(make_dataset):
     assert loading.fold_choice(options(root)) is None
 
 
-@pytest.fixture
-def _machine_state():
-    """A session tunes its process; give the other tests theirs back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_machine_state")
+@pytest.mark.usefixtures("machine_state")
 def test_a_run_keeps_its_fold_and_is_tested_on_it(make_dataset, tmp_path, capsys):
     root = make_dataset("jumps", clips=(6, 2, 4))
     where = ["--dataset", "jumps", "--dataset_path", str(root.parent), "--workers", "0"]

@@ -6,7 +6,6 @@ import shlex
 import shutil
 
 import pytest
-import torch
 
 import main_only_pose
 import test_models as test_script
@@ -15,17 +14,11 @@ from errors import InputError
 from results.score_files import read_scores
 from tests.conftest import write_dataset
 
+pytestmark = pytest.mark.usefixtures("machine_state")
+
 TRAIN = shlex.split(
     "--num_segments 4 --epochs 1 --workers 0 --batch-size 2 --device cpu --dataset jumps"
 )
-
-
-@pytest.fixture(autouse=True)
-def _machine_state():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, Interrupted
 from machine import StopRequest
 
+pytestmark = pytest.mark.usefixtures("machine_state")
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = shlex.split(
     "--arch resnet18 --width 8 --gsf --input_size 32 --num_segments 4 --pretrained none"
@@ -37,15 +39,6 @@ MODES = {
     "pose": (main_only_pose, ["--num_segments", "4"]),
 }
 CLIPS = {"train": 7, "val": 3, "test": 5}
-
-
-@pytest.fixture(autouse=True)
-def _machine_state():
-    """A session tunes its process; give the other tests theirs back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +419,7 @@ def test_a_signal_to_the_whole_group_saves_too(data, tmp_path):
 
 def test_a_signal_ends_a_test_quietly(data, tmp_path):
     train("early", data, tmp_path)
-    views = ["--num_clips", "200", "--test_crops", "10", "--workers", "0"]
+    views = ["--num_clips", "100", "--test_crops", "10", "--workers", "0"]
     weights = ["--weights", str(run_of(tmp_path) / "best.pth.tar")]
     process = start("test_models.py", [*weights, *views], tmp_path)
     assert "holds" in process.stdout.readline()
