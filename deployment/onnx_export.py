@@ -1,5 +1,6 @@
 """Trained models as ONNX files that say what they are."""
 
+import copy
 import json
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from deployment.config import ModelConfig
 from deployment.needed import need
-from deployment.plain_gsf import with_plain_gsf
 from errors import InputError
 from files import replacing
 from ops.batch import Batch
@@ -93,7 +93,7 @@ def _trace(model: nn.Module, config: ModelConfig, path: Path) -> Any:
     """Return the graph of a model as protobuf, without a word on stdout."""
     names = config.input_names
     batch = example_batch(config, rows=2)
-    plain = _Positional(with_plain_gsf(model), names).eval()
+    plain = _Positional(copy.deepcopy(model), names).eval()
     was_fast = torch.backends.mha.get_fastpath_enabled()
     # The exporter talks, and warns of names and of its own future.
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):

@@ -82,6 +82,7 @@ class OnnxNetwork:
         Raises:
             InputError: the batch lacks an input, has another shape, or cannot be computed.
         """
+        batch = batch.prepared()
         feed = {name: self._feed(batch, name) for name in self.config.input_names}
         try:
             (found,) = self._session.run(["logits"], feed)

@@ -79,8 +79,5 @@ def _in_sizes(batches: Iterable[Batch]) -> Iterator[Batch]:
         total, start = len(batch) * batch.views, 0
         while start < total:
             part = slice(start, start + BATCH_SIZES[number % len(BATCH_SIZES)])
-            yield Batch(
-                frames=None if batch.frames is None else batch.frames[part],
-                keypoints=None if batch.keypoints is None else batch.keypoints[part],
-            )
+            yield batch.part(part)
             start, number = part.stop, number + 1

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.views import InputSpec
+from ops.pixels import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD
 from ops.skeleton import COCO17
-from transforms import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD, eval_geometries
+from transforms import eval_geometries
 
 # Measures the share of the field of view that the centre crop shows.
 _SIDE = 1024

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from errors import InputError
-from ops.gsf import GSF
+from ops.gsf import GSF, After, has_hooks
 
 Block = type[BasicBlock] | type[Bottleneck]
 
@@ -72,9 +72,9 @@ class GSFBasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B*T, C, H, W) to the block's output."""
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.gsf(self.conv2(out)))
-        out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        out = self.conv2(out)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return _finish(self.gsf, self.bn2, self.relu, out, shortcut)
 
 
 class GSFBottleneck(nn.Module):
@@ -95,9 +95,33 @@ class GSFBottleneck(nn.Module):
         """Map (B*T, C, H, W) to the block's output."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.gsf(self.conv3(out)))
-        out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        out = self.conv3(out)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return _finish(self.gsf, self.bn3, self.relu, out, shortcut)
+
+
+def _finish(gsf: GSF, norm: nn.Module, relu: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
+    """Return relu(norm(gsf(x)) + shortcut): in evaluation, where possible, in one pass over x."""
+    if _is_constant(norm) and not has_hooks(norm, relu) and _is_like(shortcut, x):
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        if gsf.can_fold(x):
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            offset = norm.bias - norm.running_mean * scale
+            return gsf(x, After(scale, offset, shortcut, relu=True))  # type: ignore[no-any-return]
+    out = norm(gsf(x))
+    out += shortcut
+    return relu(out)  # type: ignore[no-any-return]
+
+
+def _is_constant(norm: nn.Module) -> bool:
+    """Return whether a norm is a factor and an offset for each channel."""
+    return type(norm) is nn.BatchNorm2d and not norm.training and norm.running_var is not None
+
+
+def _is_like(shortcut: Tensor, x: Tensor) -> bool:
+    return shortcut.dtype == x.dtype and shortcut.shape == x.shape
 
 
 def insert_gsf(network: ResNet, num_segments: int, gsf_ch_ratio: int = 100) -> None:

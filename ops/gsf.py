@@ -1,27 +1,77 @@
 """Gate-Shift-Fuse: gated channels move one frame back or forth in time and are fused with the rest.
 
 Source: Sudhakaran, Escalera, Lanz, TPAMI 2023, arXiv:2203.08897. The numbers and the parameter
-names are the published ones; the order of computation is not, because on most machines the
-published 3-D convolution, with its single output channel per group, costs more than the rest of
-the network. What is done instead, each step exact:
+names are the published ones. They can be computed in several ways, and the module takes the
+fastest that can run:
 
-- the convolution to one gate map per group is a product with its 27 taps followed by shifted sums
-  over those 27 small maps (separable: along the width, the height, then time);
-- the spatial means of gate * x and x are one product of x with [gate, 1];
-- shift, fusion and channel shuffle are written straight to the output (`_Fuse`).
+- fused: loops over the features that do several steps at once, gradients by hand. On a CPU
+  `gsf_cpu/` (numba, float32), on CUDA `gsf_cuda/` (Triton).
+- eager: PyTorch's own operations in a cheaper order (`gsf_eager.py`). Any device, type and layout.
+- plain: operations that every compiler knows (`gsf_plain.py`), for `torch.compile`, export, tracing
+  and the transforms of `torch.func`.
 
-Shapes: N = B*T frames (clip by clip), 2 groups, K channels in each, P = H*W pixels, T segments.
-Every tensor is only ever split or transposed, so `channels_last` inputs need no copy.
+Shapes: N = B*T frames (clip by clip), 2 groups, K channels in each, F = 2K of C channels are gated.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import importlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from errors import InputError
+from ops.gsf_eager import eager_gate, eager_gsf
+from ops.gsf_plain import GSFWeights, plain_gsf
+
+FORMULATIONS = ("auto", "eager", "fused", "plain")
+_FUSED = {"cpu": "ops.gsf_cpu", "cuda": "ops.gsf_cuda"}
+
+
+class After(NamedTuple):
+    """What follows GSF in a network: relu(norm(gsf(x)) + residual), in evaluation.
+
+    Attributes:
+        scale: (C,) factor of the norm, in the order of the output.
+        offset: (C,).
+        residual: (N, C, H, W).
+        relu: whether a ReLU follows.
+    """
+
+    scale: Tensor
+    offset: Tensor
+    residual: Tensor | None
+    relu: bool
+
+
+class _Choice:
+    """The formulation that is forced on all modules, in all threads."""
+
+    name = "auto"
+
+
+@contextmanager
+def formulation(name: str) -> Iterator[None]:
+    """Force a formulation on all GSF modules, for tests and measurements.
+
+    Args:
+        name: one of `FORMULATIONS`; auto is the usual choice. "fused" raises `InputError` for an
+            input that it cannot take. Compilation, export and `torch.func` see "plain" all the
+            same.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in FORMULATIONS:
+        raise ValueError(f"unknown formulation {name!r}: choose from {', '.join(FORMULATIONS)}")
+    before, _Choice.name = _Choice.name, name
+    try:
+        yield
+    finally:
+        _Choice.name = before
 
 
 class GSF(nn.Module):
@@ -51,8 +101,13 @@ class GSF(nn.Module):
         """Show what the submodules do not."""
         return f"num_segments={self.num_segments}, gated_channels={self.gated_channels}"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B*T, C, H, W), clip by clip, to the same shape."""
+    def forward(self, x: Tensor, after: After | None = None) -> Tensor:
+        """Map (N, C, H, W), clip by clip, to the same shape.
+
+        Args:
+            x: features.
+            after: what follows, to be done here as well; only where `can_fold(x)`.
+        """
         if x.shape[0] % self.num_segments:
             raise ValueError(
                 f"GSF got {x.shape[0]} frames, no multiple of num_segments {self.num_segments}: "
@@ -60,48 +115,126 @@ class GSF(nn.Module):
             )
         # Types are set by hand: large maps keep the type of x, small ones are at least float32.
         with _own_types(x.device.type):
-            gated = x[:, : self.gated_channels]
-            groups = gated.flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)
-            gate = self._gate(gated)
-            pooled, groups = _Pool.apply(groups, gate)
-            share = self._share(pooled).to(x.dtype)
-            fused = _Fuse.apply(groups, gate, share, self.num_segments)
-            fused = fused.flatten(1, 2).unflatten(2, x.shape[2:])
-        rest = x[:, self.gated_channels :]
-        return torch.cat([fused, rest], dim=1) if rest.shape[1] else fused
+            if x.shape[1] == self.gated_channels:
+                return self._gated(x, after)
+            fused = self._gated(x[:, : self.gated_channels], None)
+            return torch.cat([fused, x[:, self.gated_channels :]], dim=1)
 
     def gate(self, x: Tensor) -> Tensor:
-        """Return the gates of (B*T, C, H, W): (B*T, 2, H, W) in (-1, 1), for pictures of them.
+        """Return the gates of (N, C, H, W): (N, 2, H, W) in (-1, 1), for pictures of them.
 
         What passes the gate of group 0 goes to the segment before, that of group 1 to the next.
         """
         with _own_types(x.device.type):
-            return self._gate(x[:, : self.gated_channels]).unflatten(2, x.shape[2:])
+            active = torch.relu_(self.bn(x[:, : self.gated_channels]))
+            gate = eager_gate(active, self._weights(), self.num_segments)
+            return gate.unflatten(2, x.shape[2:])
 
-    def _gate(self, gated: Tensor) -> Tensor:
-        """Return the gate of each pixel and group, (N, 2, P), in (-1, 1)."""
-        active = torch.relu_(self.bn(gated)).flatten(2).unflatten(1, (2, -1))  # (N, 2, K, P)
-        weight = self.conv3D.weight.to(active.dtype).flatten(2).transpose(1, 2)  # (2, 27, K)
-        taps = (weight @ active).to(torch.promote_types(active.dtype, torch.float32))
-        taps = taps.unflatten(0, (-1, self.num_segments))
-        taps = taps.unflatten(3, (3, 3, 3)).unflatten(6, gated.shape[2:])  # (B,T,2,3,3,3,H,W)
-        rows = _sum_shifted(taps, tap_dim=5, dim=-1)
-        planes = _sum_shifted(rows, tap_dim=4, dim=-2)
-        total = _sum_shifted(planes, tap_dim=3, dim=1).flatten(0, 1).flatten(2)  # (N, 2, P)
+    def can_fold(self, x: Tensor) -> bool:
+        """Return whether `forward` can do what follows in the same pass over `x` (N, C, H, W)."""
+        if torch.is_grad_enabled() or self.bn.training or x.shape[1] != self.gated_channels:
+            return False
+        return _how(x) == "fused" and self._is_bare()
+
+    def _gated(self, x: Tensor, after: After | None) -> Tensor:
+        """Map the gated channels (N, F, H, W) to the same shape."""
+        how = _how(x)
+        if how == "fused" and self._is_bare():
+            return self._fused(x, after)
+        assert after is None, "can_fold was not asked"
+        function = plain_gsf if how == "plain" else eager_gsf
+        return function(x, self.bn, self._weights(), self.num_segments)
+
+    def _fused(self, x: Tensor, after: After | None) -> Tensor:
+        kernels = _fused_kernels(x.device.type)
+        assert kernels is not None
+        weights = self._weights()
+        if weights.running is not None and not torch.is_grad_enabled():
+            end = after or ()
+            return kernels.infer_gsf(x, weights, self.num_segments, *end)  # type: ignore[no-any-return]
+        if weights.running is None and x.numel() == x.shape[1]:
+            raise ValueError(f"Expected more than 1 value per channel when training, got {x.shape}")
+        out, mean, var = kernels.apply_gsf(x, weights, self.num_segments)
+        if self.bn.training and self.bn.track_running_stats:
+            self._follow(mean, var, x.numel() // x.shape[1])
+        return out  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Update the running statistics as BatchNorm does."""
+        bn = self.bn
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        assert bn.num_batches_tracked is not None
+        bn.num_batches_tracked.add_(1)
+        momentum = bn.momentum
+        if momentum is None:
+            momentum = 1.0 / float(bn.num_batches_tracked)
+        bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), momentum)
+        bn.running_var.lerp_((var * (count / (count - 1))).to(bn.running_var.dtype), momentum)
+
+    def _weights(self) -> GSFWeights:
+        bn, fuse = self.bn, (self.channel_conv1, self.channel_conv2)
+        running = None
+        if not bn.training and bn.running_mean is not None and bn.running_var is not None:
+            running = bn.running_mean, bn.running_var
         assert self.conv3D.bias is not None
-        return torch.tanh(total + self.conv3D.bias[:, None]).to(gated.dtype)
+        return GSFWeights(
+            bn.weight,
+            bn.bias,
+            running,
+            bn.eps,
+            self.conv3D.weight,
+            self.conv3D.bias,
+            torch.stack([conv.weight for conv in fuse]),
+            torch.stack([conv.bias for conv in fuse if conv.bias is not None]),
+        )
 
-    def _share(self, pooled: Tensor) -> Tensor:
-        """Return how much of the output is the shifted part, (N, 2, K), in (0, 1).
+    def _is_bare(self) -> bool:
+        """Return whether the submodules are only parameters: no other norm, no hooks."""
+        return type(self.bn) is nn.BatchNorm2d and not has_hooks(*self.children())
 
-        Args:
-            pooled: (N, 2, 2, K): spatial means of gate * x and of x in each group.
-        """
-        moved, everything = pooled.to(self.channel_conv1.weight.dtype).unbind(dim=2)
-        maps = torch.stack([_to_target(moved, self.num_segments), everything - moved])
-        maps = maps.unflatten(1, (-1, self.num_segments)).permute(3, 1, 0, 4, 2)  # (2, B, 2, K, T)
-        share = torch.cat([self.channel_conv1(maps[0]), self.channel_conv2(maps[1])], dim=1)
-        return torch.sigmoid(share).permute(0, 3, 1, 2).flatten(0, 1)
+
+def has_hooks(*modules: nn.Module) -> bool:
+    """Return whether something listens to modules, so that they have to be called."""
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        for m in modules
+    )
+
+
+def _how(x: Tensor) -> str:
+    """Return the formulation for the gated channels (N, F, H, W)."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_transformed():
+        return "plain"
+    if _Choice.name in ("eager", "plain"):
+        return _Choice.name
+    kernels = _fused_kernels(x.device.type)
+    if kernels is not None and kernels.can_run(x):
+        return "fused"
+    if _Choice.name == "fused":
+        raise InputError(
+            f"the fused GSF takes no {x.dtype} of shape {tuple(x.shape)} and strides {x.stride()} "
+            f"on {x.device.type}: it needs numba and contiguous float32 on a CPU, Triton on CUDA; "
+            'use formulation("eager")'
+        )
+    return "eager"
+
+
+def _is_transformed() -> bool:
+    """Return whether a transform of torch.func is at work, which no gradient by hand survives."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+@cache
+def _fused_kernels(device_type: str) -> ModuleType | None:
+    """Return the fused formulation of a device, or None."""
+    if device_type not in _FUSED:
+        return None
+    try:
+        return importlib.import_module(_FUSED[device_type])
+    except ImportError:  # Triton is not everywhere
+        return None
 
 
 def gated_channels(channels: int, gsf_ch_ratio: int) -> int:
@@ -129,125 +262,3 @@ def _own_types(device_type: str) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
-
-
-class _Pool(torch.autograd.Function):
-    """Spatial means of gate * x and of x; x passes through.
-
-    Because x passes, its gradient arrives here once and the part from the means is added by the
-    same product that computes it: no second full-size tensor, no second sum.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (N, 2, K, P) and gate (N, 2, P) to the means (N, 2, 2, K) and x."""
-        weights = torch.stack([gate, torch.ones_like(gate)], dim=2) / x.shape[-1]  # (N, 2, 2, P)
-        ctx.save_for_backward(x, weights)
-        return weights @ x.transpose(2, 3), x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_means: Tensor, grad_x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of x and gate."""
-        x, weights = ctx.saved_tensors
-        grad_gate = _row_times(grad_means[:, :, 0], x) / x.shape[-1]
-        grad_means = grad_means.transpose(2, 3).flatten(0, 1)
-        total = torch.baddbmm(grad_x.flatten(0, 1), grad_means, weights.flatten(0, 1))
-        return total.view_as(x), grad_gate
-
-
-class _Fuse(torch.autograd.Function):
-    """out[t] = share[t] * moved[t] + (1 - share[t]) * (1 - gate[t]) * x[t], channels shuffled.
-
-    moved[t] is gate * x of frame t+1 in the first group and of frame t-1 in the second, zero
-    where that frame does not exist. By hand because autograd would keep and sum five full-size
-    tensors; here x alone is kept and three buffers serve the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor, share: Tensor, num_segments: int) -> Tensor:
-        """Map x (N, 2, K, P), gate (N, 2, P) and share (N, 2, K) to (N, 2, K, P)."""
-        ctx.save_for_backward(x, gate, share)
-        ctx.num_segments = num_segments
-        moved = x * _to_source(share, num_segments)[..., None]
-        moved *= gate[:, :, None]
-        moved = _halves(moved).unflatten(0, (-1, num_segments))
-        out = torch.empty_like(x)
-        mixed = _interleaved(out).copy_(_halves(x))
-        mixed *= _halves(1 - share)[..., None]
-        mixed *= (1 - gate)[:, :, None, None]
-        mixed = mixed.unflatten(0, (-1, num_segments))
-        mixed[:, :-1, 0] += moved[:, 1:, 0]
-        mixed[:, 1:, 1] += moved[:, :-1, 1]
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Return the gradients of x, gate and share."""
-        x, gate, share = ctx.saved_tensors
-        stayed = torch.empty_like(x)
-        _halves(stayed).copy_(_interleaved(grad_out))
-        product = x * stayed
-        grad_gate = -_row_times(1 - share, product)
-        grad_share = -_row_times(1 - gate, product.transpose(2, 3))
-
-        # What moved is indexed by the frame that it came from.
-        moved = _to_source(stayed, ctx.num_segments)
-        share_moved = _to_source(share, ctx.num_segments)
-        torch.mul(x, moved, out=product)
-        grad_gate += _row_times(share_moved, product)
-        grad_share += _to_target(_row_times(gate, product.transpose(2, 3)), ctx.num_segments)
-
-        stayed *= (1 - share)[..., None]
-        stayed *= (1 - gate)[:, :, None]
-        moved *= share_moved[..., None]
-        moved *= gate[:, :, None]
-        return stayed.add_(moved), grad_gate, grad_share, None
-
-
-def _row_times(row: Tensor, matrix: Tensor) -> Tensor:
-    """Return row (..., I) times matrix (..., I, J); on a CPU 10 times as fast as the transpose."""
-    return (row[..., None, :] @ matrix).squeeze(-2)
-
-
-def _halves(x: Tensor) -> Tensor:
-    """View (N, 2, K, ...) as (N, 2, 2, K/2, ...): the halves of each group."""
-    return x.unflatten(2, (2, -1))
-
-
-def _interleaved(x: Tensor) -> Tensor:
-    """View shuffled channels in the order of `_halves`: channel j of half i is 2j + i."""
-    return x.unflatten(2, (-1, 2)).transpose(2, 3)
-
-
-def _shift(values: Tensor, num_segments: int, back: int) -> Tensor:
-    """Move group `back` of (N, 2, ...) one segment back and the other forth, filling with 0."""
-    forth = 1 - back
-    clips = values.unflatten(0, (-1, num_segments))
-    moved = torch.empty_like(clips)
-    moved[:, :-1, back] = clips[:, 1:, back]
-    moved[:, -1, back] = 0
-    moved[:, 1:, forth] = clips[:, :-1, forth]
-    moved[:, 0, forth] = 0
-    return moved.flatten(0, 1)
-
-
-def _to_target(values: Tensor, num_segments: int) -> Tensor:
-    """Take values of each frame to where its gated channels go."""
-    return _shift(values, num_segments, back=0)
-
-
-def _to_source(values: Tensor, num_segments: int) -> Tensor:
-    """Take values of each frame to where its shifted channels came from."""
-    return _shift(values, num_segments, back=1)
-
-
-def _sum_shifted(taps: Tensor, tap_dim: int, dim: int) -> Tensor:
-    """Sum three taps along `tap_dim`: out[i] = tap0[i-1] + tap1[i] + tap2[i+1] along `dim`."""
-    before, here, after = taps.unbind(tap_dim)
-    last = here.shape[dim] - 1
-    total = here.clone()
-    total.narrow(dim, 1, last).add_(before.narrow(dim, 0, last))
-    total.narrow(dim, 0, last).add_(after.narrow(dim, 1, last))
-    return total

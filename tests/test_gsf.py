@@ -6,43 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+from benchmarks.published_gsf import published_gsf
 from errors import InputError
-from ops.gsf import GSF
+from ops.gsf import GSF, formulation
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden" / "gsf"
 CASES = sorted(GOLDEN.glob("*.pt"))
 SHAPES = [(8, 1, 100), (8, 2, 100), (16, 5, 100), (24, 4, 50), (20, 3, 40)]
 
 
-def published_formulation(gsf: GSF, x: torch.Tensor) -> torch.Tensor:
-    """The same module as the paper writes it: a 3-D convolution, a shift, a weighted sum."""
-    T, F = gsf.num_segments, gsf.gated_channels
-    video = x[:, :F].unflatten(0, (-1, T)).transpose(1, 2)  # (B, F, T, H, W)
-    normed = nn.functional.batch_norm(
-        video,
-        gsf.bn.running_mean.clone(),
-        gsf.bn.running_var.clone(),
-        gsf.bn.weight,
-        gsf.bn.bias,
-        training=gsf.training,
-    )
-    gates = torch.tanh(gsf.conv3D(normed.relu()))  # (B, 2, T, H, W)
-    halves = []
-    for group, fuse in enumerate((gsf.channel_conv1, gsf.channel_conv2)):
-        part = video.chunk(2, dim=1)[group]
-        gated = gates[:, group : group + 1] * part
-        rest = part - gated
-        gap = torch.zeros_like(gated[:, :, :1])
-        steps = [gated[:, :, 1:], gap] if group == 0 else [gap, gated[:, :, :-1]]
-        moved = torch.cat(steps, dim=2)
-        means = torch.stack([moved.mean((3, 4)), rest.mean((3, 4))], dim=1)  # (B, 2, F/2, T)
-        share = torch.sigmoid(fuse(means))[:, 0, :, :, None, None]
-        mixed = share * moved + (1 - share) * rest
-        halves.append(mixed.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
-    out = torch.cat(halves, dim=1).transpose(1, 2).flatten(0, 1)
-    return torch.cat([out, x[:, F:]], dim=1)
+@pytest.fixture(params=["eager", "fused", "plain"])
+def way(request):
+    """Force one formulation for a test."""
+    if request.param == "fused":
+        pytest.importorskip("numba")
+    with formulation(request.param):
+        yield request.param
 
 
 def random_gsf(channels: int, num_segments: int, ratio: int) -> GSF:
@@ -82,7 +62,7 @@ class TestGolden:
         gsf.load_state_dict(state)
         return case, gsf
 
-    def test_outputs_and_running_statistics(self, path):
+    def test_outputs_and_running_statistics(self, path, way):
         case, gsf = self.load(path)
         with torch.no_grad():
             assert_close(gsf.eval()(case["x"]), case["eval_out"])
@@ -93,7 +73,7 @@ class TestGolden:
             assert_close(gsf.state_dict()[key.removeprefix("after_train.")], value)
 
     @pytest.mark.parametrize("kind", ["sum", "ct"])
-    def test_gradients(self, path, kind):
+    def test_gradients(self, path, kind, way):
         case, gsf = self.load(path)
         x = case["x"].requires_grad_()
         out = gsf.train()(x)
@@ -113,15 +93,19 @@ class TestGolden:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("channels", "num_segments", "ratio"), SHAPES)
-def test_equals_the_published_formulation(channels, num_segments, ratio, memory_format, training):
+def test_equals_the_published_formulation(
+    channels, num_segments, ratio, memory_format, training, way
+):
+    if way == "fused" and memory_format == torch.channels_last:
+        pytest.skip("the fused formulation takes contiguous maps")
     gsf = random_gsf(channels, num_segments, ratio).train(training)
     x = torch.randn(2 * num_segments, channels, 5, 6).to(memory_format=memory_format)
     cotangent = torch.randn(x.shape)
     with torch.no_grad():
-        expected = published_formulation(gsf, x)
+        expected = published_gsf(gsf, x)
         out = gsf(x)
     assert_close(out, expected, 1e-6)
-    theirs = gradients(gsf, x, lambda v: published_formulation(gsf, v), cotangent)
+    theirs = gradients(gsf, x, lambda v: published_gsf(gsf, v), cotangent)
     for ours, other in zip(gradients(gsf, x, gsf, cotangent), theirs, strict=True):
         assert_close(ours, other)
 
@@ -159,7 +143,7 @@ def test_is_much_faster_than_the_published_formulation():
 
     torch.set_num_threads(1)
     try:
-        ratio = seconds(lambda v: published_formulation(gsf, v)) / seconds(gsf)
+        ratio = seconds(lambda v: published_gsf(gsf, v)) / seconds(gsf)
     finally:
         torch.set_num_threads(threads)
     assert ratio > 2
@@ -168,7 +152,7 @@ def test_is_much_faster_than_the_published_formulation():
 # ---------------------------------------------------------------- reach
 
 
-def test_a_frame_reaches_its_neighbours_and_no_other_clip():
+def test_a_frame_reaches_its_neighbours_and_no_other_clip(way):
     # Gate, shift and fusion look one step away each: t-3..t+2 see frame t in the first group,
     # t-2..t+3 in the second.
     gsf = random_gsf(8, 8, 100).eval()
@@ -182,7 +166,7 @@ def test_a_frame_reaches_its_neighbours_and_no_other_clip():
     assert second.nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7]
 
 
-def test_untouched_channels_pass():
+def test_untouched_channels_pass(way):
     gsf = random_gsf(16, 2, 50)
     x = torch.randn(4, 16, 3, 3)
     assert torch.equal(gsf(x)[:, 8:], x[:, 8:])
