@@ -63,6 +63,17 @@ MAY_IMPORT = {
     "checkup": {*DATA, "machine", "reports", "pages"},
     "extraction": {*DATA, "models", "machine", "ranks", "reports"},
     "campaigns": {*DATA, "results", "machine", "reports"},
+    "measuring": {
+        *DATA,
+        "models",
+        "results",
+        "machine",
+        "optim",
+        "engine",
+        "reports",
+        "session",
+        "benchmarks",
+    },
 }
 OURS = set(MAY_IMPORT) | SCRIPTS | {"tools", "benchmarks", "tests"}
 
@@ -79,6 +90,7 @@ def sources() -> list[Path]:
         "deployment",
         "prediction",
         "explanation",
+        "measuring",
         "tools",
         "benchmarks",
     )

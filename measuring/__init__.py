@@ -1,0 +1,1 @@
+"""Measuring how fast we are: what `tools/benchmark.py` prints."""
