@@ -6,8 +6,9 @@ Every random number of a step comes from (seed, epoch, step), and every clip's a
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from errors import InputError
 from files import replacing
 from machine import StopRequest
 from ops.batch import Batch
-from optim import learning_rate
+from optim import StepWatch, is_fused, learning_rate
 
 Progress = Callable[[int, int, float], None]
 
@@ -111,10 +112,24 @@ class TrainState:
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """Mean loss and top-1 (0 to 1) over the clips of one training epoch."""
+    """What one training epoch came to.
+
+    Attributes:
+        loss: mean over its clips.
+        top1: share of its clips that were right, 0 to 1.
+        seconds: that its steps took, those before a pause left out.
+        waited: seconds of these in which no batch was there.
+    """
 
     loss: float
     top1: float
+    seconds: float = field(default=0.0, compare=False)
+    waited: float = field(default=0.0, compare=False)
+
+    @property
+    def waiting(self) -> float:
+        """Return the share of the time in which the network waited for data, 0 to 1."""
+        return self.waited / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +162,55 @@ def train_one_epoch(
 ) -> EpochResult:
     """Run the steps of `state.epoch` that are still to do.
 
-    `loader.batch_sampler` must have been started at micro-batch `state.step * iter_size`.
+    `loader.batch_sampler` must have been started at micro-batch `state.step * iter_size`. On a GPU
+    nothing here waits for the device before the end of the epoch; `progress` is told the loss of
+    the step before.
 
     Raises:
         Interrupted: a signal came; `state` stands between two steps and can be saved.
         InputError: loss or gradient became non-finite; the step was not taken.
     """
+    start = time.perf_counter()
     state.model.train()
     state.totals = state.totals.to(device)
     rate = learning_rate(state.epoch, settings.epochs, settings.warmup, settings.lr)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
+    if settings.class_weights is not None:
+        settings = replace(settings, class_weights=settings.class_weights.to(device))
     num_steps = steps_per_epoch(loader, settings.iter_size)
     stop.poll()
-    for micro_batches in _in_groups(loader, settings.iter_size):
-        _step(state, micro_batches, settings, device)
-        state.step += 1
-        progress(state.step, num_steps, _mean_loss(state.totals))
-        stop.poll()
+    batches = TimedBatches(loader)
+    is_late = device.type == "cuda" and is_fused(state.optimizer)
+    with StepWatch(state.optimizer, state.epoch, late=is_late) as watch:
+        for micro_batches in _in_groups(batches, settings.iter_size):
+            _step(state, micro_batches, settings, device, watch)
+            state.step += 1
+            progress(state.step, num_steps, watch.loss)
+            stop.poll()
     loss_sum, correct, count = state.totals.tolist()
-    return EpochResult(loss_sum / max(count, 1), correct / max(count, 1))
+    seconds = time.perf_counter() - start
+    return EpochResult(loss_sum / max(count, 1), correct / max(count, 1), seconds, batches.waited)
+
+
+class TimedBatches:
+    """The batches of a loader, and how long they were waited for.
+
+    Attributes:
+        waited: seconds so far.
+    """
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self.waited = 0.0
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = time.perf_counter()
+        for batch in self._loader:
+            self.waited += time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
+        self.waited += time.perf_counter() - start
 
 
 def steps_per_epoch(loader: torch.utils.data.DataLoader, iter_size: int) -> int:
@@ -186,12 +230,12 @@ def _in_groups(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def _mean_loss(totals: Tensor) -> float:
-    return float(totals[0] / totals[2].clamp(min=1))
-
-
 def _step(
-    state: TrainState, micro_batches: list[Batch], settings: TrainSettings, device: torch.device
+    state: TrainState,
+    micro_batches: list[Batch],
+    settings: TrainSettings,
+    device: torch.device,
+    watch: StepWatch,
 ) -> None:
     """Take one optimiser step on the mean loss of all clips of the micro-batches.
 
@@ -200,12 +244,13 @@ def _step(
     """
     torch.manual_seed(_draw_seed(settings.seed, state.epoch, state.step))
     state.optimizer.zero_grad(set_to_none=True)
-    weights = None if settings.class_weights is None else settings.class_weights.to(device)
+    weights = settings.class_weights
     batches = [batch.to(device) for batch in micro_batches]
     norm = _label_weight(torch.cat([_labels(batch) for batch in batches]), weights)
     for batch in batches:
         with torch.autocast(device.type, settings.amp_dtype, enabled=bool(settings.amp_dtype)):
-            logits = state.model(batch)
+            # Without names: a compiled network would be compiled anew for other ones.
+            logits = state.model(replace(batch, label=None, clips=()))
         logits = logits.float()
         loss = F.cross_entropy(logits, _labels(batch), weights, reduction="sum")
         state.scaler.scale(loss / norm).backward()
@@ -213,12 +258,13 @@ def _step(
     state.scaler.unscale_(state.optimizer)
     size = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_gradient)
     # A loss scale that is too large shows as an infinite norm: the scaler then skips the step.
-    if not state.scaler.is_enabled() and not torch.isfinite(size):
-        names = ", ".join(name for batch in batches for name in batch.clips)
-        raise InputError(
-            f"gradient norm is {float(size)} in epoch {state.epoch}, step {state.step} "
-            f"(clips {names}); it must be finite: lower --lr or look at these clips"
-        )
+    watch.look(
+        size,
+        state.totals[0] / state.totals[2].clamp(min=1),
+        state.step,
+        tuple(name for batch in batches for name in batch.clips),
+        may_skip=state.scaler.is_enabled(),
+    )
     state.scaler.step(state.optimizer)
     state.scaler.update()
 
@@ -279,7 +325,7 @@ def evaluate(
     model.eval()
     clips: list[str] = []
     labels: list[Tensor] = []
-    scores: list[Tensor] = []
+    scores: list[Tensor] = []  # on the device: a copy in each batch would wait for it
     for number, batch in enumerate(loader, start=1):
         if stop is not None:
             stop.poll()
@@ -288,12 +334,12 @@ def evaluate(
             rows = list(on_device.rows(most_rows or len(batch) * batch.views))
             logits = torch.cat([model(part) for part in rows]).float()
         views = logits.softmax(1) if softmax else logits
-        scores.append(views.unflatten(0, (-1, batch.views)).mean(1).cpu())
+        scores.append(views.unflatten(0, (-1, batch.views)).mean(1))
         labels.append(_labels(batch))
         clips += batch.clips
         if progress is not None:
             progress(number, len(loader), math.nan)
-    return _gather(clips, torch.cat(labels), torch.cat(scores), softmax)
+    return _gather(clips, torch.cat(labels), torch.cat(scores).cpu(), softmax)
 
 
 def _gather(clips: list[str], labels: Tensor, scores: Tensor, softmax: bool) -> Scores:

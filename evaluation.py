@@ -16,7 +16,13 @@ from datasets.loading import SPLITS, DataSource, build_eval_loader
 from datasets.records import PUBLISHED
 from engine import evaluate
 from errors import InputError
-from machine import StopRequest, choose_device, prepare_cpu
+from machine import (
+    StopRequest,
+    choose_channels_last,
+    choose_device,
+    prepare_cpu,
+    tune_network,
+)
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from options.testing import adopt_options
@@ -158,11 +164,14 @@ def score_list(
         test_crops=args.test_crops,
         batch_size=args.batch_size,
         estimate=session.build_estimate(args, device),
+        announce=session.announce,
     )
     seen = _check_seen(args, source, split, session.clips_of(clips))
     protocol = PUBLISHED if source.is_published else seen
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
+    layout = choose_channels_last(args.channels_last, device, None)
+    tune_network(model, device, channels_last=layout, compiled=args.compile)
     with StopRequest() as stop, StepLine(split, every=20) as line:
         found = evaluate(
             model,

@@ -84,7 +84,10 @@ def read_regular(path: Path, most: int) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        data = file.read(most + 1)
+        # Not `most` + 1 bytes: as much memory would be asked for, and given back.
+        data = file.read(min(status.st_size, most) + 1)
+        if len(data) > status.st_size:  # it grows, or its size is not known
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
     return data

@@ -1,4 +1,4 @@
-"""The machine a script runs on: devices, number types, signals, allocator."""
+"""The machine a script runs on: devices, number types, layouts, compiler, signals, allocator."""
 
 import ctypes
 import os
@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
 from errors import InputError, Interrupted
 
@@ -79,6 +80,81 @@ def choose_amp_dtype(enabled: bool, name: str | None, device: torch.device) -> t
         return None
     name = name or ("fp16" if device.type == "cuda" else "bf16")
     return {"fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def has_fast_bf16() -> bool:
+    """Say whether this CPU multiplies bfloat16 itself; others do it in float32, with detours."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def choose_channels_last(choice: str, device: torch.device, amp_dtype: torch.dtype | None) -> bool:
+    """Say whether pixels are to lie channel by channel, for "on", "off" or "auto".
+
+    "auto" takes it where it pays: for the tensor cores of a GPU, which want it. On a CPU with
+    bfloat16 instructions it gained 4 to 17 % without GSF, and lost 0 to 20 % with it.
+    """
+    if choice == "auto":
+        return device.type == "cuda" and amp_dtype is not None
+    return choice == "on"
+
+
+def tune_network(
+    model: nn.Module, device: torch.device, *, channels_last: bool, compiled: bool
+) -> None:
+    """Make a network that is on its device fast there, in place; values and names stay.
+
+    Args:
+        model: takes batches of few sizes, all of one shape.
+        device: where it is.
+        channels_last: see `use_channels_last`.
+        compiled: see `compile_model`.
+
+    Raises:
+        InputError: this machine cannot compile.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # try the convolutions of each size, keep the fastest
+    if channels_last:
+        use_channels_last(model)
+    if compiled:
+        compile_model(model, device)
+
+
+def use_channels_last(model: nn.Module) -> None:
+    """Let the weights of 2-D convolutions, in place, lie channel by channel; frames follow.
+
+    Values and names stay, so checkpoints do not know of it.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+
+
+def compile_model(model: nn.Module, device: torch.device) -> None:
+    """Compile the forward and backward pass of a model, in place, at its first call.
+
+    Each size of a batch is compiled for itself: the last one of a list is the only other. The
+    names of weights stay.
+
+    Raises:
+        InputError: this machine cannot compile.
+    """
+    try:
+        # Triton and the C++ compiler are looked for when a function is compiled, not before.
+        torch.compile(_probe)(torch.ones(64, device=device))
+    except Exception as error:  # noqa: BLE001 - what is missing decides about the kind of error
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        missing = "Triton and a C compiler" if device.type == "cuda" else "a C++ compiler"
+        raise InputError(
+            f"--compile does not work on this machine ({type(error).__name__}: {reason}): install "
+            f"{missing}, or drop --compile"
+        ) from error
+    model.compile(dynamic=False)
+
+
+def _probe(values: torch.Tensor) -> torch.Tensor:
+    return torch.sin(values) + 1
 
 
 def prepare_cpu(threads: int | None) -> None:

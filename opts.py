@@ -8,6 +8,7 @@ Functions below the scripts get the values that they need; only `models.build_mo
 import argparse
 from collections.abc import Sequence
 
+from options.caching import add_cache_options, check_cache
 from options.groups import (
     add_augmentation_options,
     add_data_options,
@@ -81,6 +82,7 @@ def train_parser(fusion: str = "none") -> OneLineParser:
         "--pretrained none --epochs 6",
     )
     add_data_options(parser)
+    add_cache_options(parser)
     add_input_options(parser)
     add_augmentation_options(parser)
     add_model_options(parser, fusion)
@@ -129,6 +131,8 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     check_fold(parser, args)
     check_fold_options(parser, args)
     check_model(parser, args)
+    if args.cache != "none" and not needs_frames(args):
+        parser.error(f"--cache {args.cache} has no meaning for skeletons alone: drop it")
 
 
 def check_name(parser: argparse.ArgumentParser, option: str, name: str) -> None:
@@ -176,6 +180,14 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--pose_weights needs --late_fusion_poses")
     if args.gsf_ch_ratio > 100:
         parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
+    check_cache(parser, args)
+    _check_layout(parser, args)
+
+
+def _check_layout(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    # Programs that only describe a network have no options of speed.
+    if getattr(args, "channels_last", "auto") == "on" and not needs_frames(args):
+        parser.error("--channels_last on needs RGB frames: drop it for skeletons alone")
 
 
 def needs_frames(args: argparse.Namespace) -> bool:

@@ -30,6 +30,7 @@ FREE_OPTIONS = frozenset(
         "device",
         "gpus",
         "dataset_path",
+        "cache_dir",
         "experiment_path",
         "resume",
         "evaluate",

@@ -2,6 +2,8 @@
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +35,15 @@ from engine import (
     train_one_epoch,
 )
 from errors import InputError, Interrupted
-from machine import StopRequest, choose_amp_dtype, choose_device, prepare_cpu
+from machine import (
+    StopRequest,
+    choose_amp_dtype,
+    choose_channels_last,
+    choose_device,
+    has_fast_bf16,
+    prepare_cpu,
+    tune_network,
+)
 from models import build_model
 from models.classifier import ClipClassifier
 from models.estimators import EstimatorOpts, build_estimator
@@ -122,6 +132,14 @@ def open_data(args: argparse.Namespace) -> DataSource:
     return source
 
 
+@contextmanager
+def announce(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Say what is about to be done to the clips of a list, and show how far it is."""
+    say(text)
+    with StepLine(text.partition(":")[0], every=20) as line:
+        yield line
+
+
 def build_estimate(args: argparse.Namespace, device: torch.device) -> Estimate | None:
     """Build what finds keypoints while loading, if `--pose_weights` is given.
 
@@ -144,14 +162,20 @@ def _build(args: argparse.Namespace, *, fresh: bool) -> Session:
     device = choose_device(args.device, args.gpus)
     source = open_data(args)
     estimate = build_estimate(args, device)
-    train_clips = build_train_loader(args, source, estimate)
+    train_clips = build_train_loader(args, source, estimate, announce)
     val_clips = build_eval_loader(
-        args, source, "val", batch_size=args.batch_size, estimate=estimate
+        args, source, "val", batch_size=args.batch_size, estimate=estimate, announce=announce
     )
     _check_batches(args, len(clips_of(train_clips)))
     torch.manual_seed(args.seed)
     model = _initial_model(args, source, fresh=fresh).to(device)
     amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
+    tune_network(
+        model,
+        device,
+        channels_last=choose_channels_last(args.channels_last, device, amp_dtype),
+        compiled=args.compile,
+    )
     settings = TrainSettings(
         epochs=args.epochs,
         warmup=args.warmup,
@@ -215,6 +239,8 @@ def _introduce(session: Session) -> None:
         network += f"{' + GSF' if args.gsf else ''}, fusion {args.fusion}"
     elif args.gsf:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
+    if args.with_amp and session.device.type == "cpu" and not has_fast_bf16():
+        say("note: this CPU has no bfloat16 instructions: --with_amp makes it slower here")
     if args.fusion == "late" and args.pose_weights is None:
         say("note: --late_fusion_poses without --pose_weights reads keypoint files, as _fast does")
     train, val = (len(clips_of(loader)) for loader in (session.train_clips, session.val_clips))
@@ -268,6 +294,7 @@ def _run_epoch(session: Session, run: RunFolder, log: EpochLog, stop: StopReques
         if state.rank(metrics.accuracy, metrics.loss):
             _save(session, run.best)
     values["seconds"] = time.monotonic() - start
+    values["waiting"] = trained.waiting
     log.record(state.epoch, values)
     say(_epoch_line(state.epoch, trained, values))
 
@@ -297,7 +324,10 @@ def _epoch_line(epoch: int, trained: EpochResult, values: dict[str, float]) -> s
     text = f"epoch {epoch}: train loss {trained.loss:.4f} top-1 {trained.top1:.1%}"
     if "val/top1" in values:
         text += f"; val loss {values['val/loss']:.4f} top-1 {values['val/top1']:.1%}"
-    return f"{text}; lr {values['lr']:.2g}; {values['seconds']:.0f} s"
+    return (
+        f"{text}; lr {values['lr']:.2g}; {values['seconds']:.0f} s, "
+        f"waiting for data {trained.waiting:.0%}"
+    )
 
 
 def _evaluate_only(session: Session, path: Path) -> float:

@@ -10,30 +10,26 @@ and an undetected joint stays exactly (0, 0, 0) through every change. (torchvisi
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as colour
 
+from ops.pixels import RGB_MEAN
 from ops.skeleton import COCO17, SkeletonLayout, swap_left_right
 
 # Published recipe: the validation crop is 224 of a short side of 256.
 _VAL_SHARE = 224 / 256
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
-
-# ImageNet, of RGB in [0, 1]: what pretrained backbones expect.
-RGB_MEAN = (0.485, 0.456, 0.406)
-RGB_STD = (0.229, 0.224, 0.225)
-# Of one person's heatmap in [0, 1]. Over all pixels of a crop the mean and deviation were .07 and
-# .21 on 26 real videos (GMDCSA-24), .06 and .19 on the built-in data set.
-HEATMAP_MEAN = 0.06
-HEATMAP_STD = 0.2
-# The published heatmap is stored in 8 bits: below one step its mask is 0.
-_MASK_THRESHOLD = 1 / 255
-
+# Where training crops may lie: the dark fields of a 5 x 5 chess board.
+_PLACES = tuple((i, j) for i in range(5) for j in range(5) if (i + j) % 2 == 0)
+# A JPEG can be decoded at these shares of its size.
+_REDUCTIONS = (8, 4, 2)
 
 # Crops are squares over the short side, as published, or have the shape of the frame.
 FieldOfView = Literal["square", "frame"]
@@ -54,28 +50,61 @@ class CropBox:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """One crop, one resize to a square, and perhaps a mirror: all that happens to a view."""
+    """One crop, one resize to a square, and perhaps a mirror: all that happens to a view.
+
+    Attributes:
+        box: in pixels of the frame at its full size.
+        out_size: S.
+        flip: mirror afterwards.
+        reduction: k, frames are given at 1/k of their size. Sides of the box are multiples of it.
+    """
 
     box: CropBox
     out_size: int
     flip: bool = False
+    reduction: int = 1
 
     @property
     def scale(self) -> tuple[float, float]:
         """Factors of x and y."""
         return self.out_size / self.box.width, self.out_size / self.box.height
 
+    @property
+    def unflipped(self) -> "Geometry":
+        """Return the same without the mirror."""
+        return replace(self, flip=False) if self.flip else self
+
+    def reduced(self, reduction: int) -> "Geometry":
+        """Return the same for frames at 1/`reduction` of their size: the box moves to their grid.
+
+        It may lose up to `reduction` - 1 pixels of its sides and move by as many to the upper left.
+        """
+        box = self.box
+        sides = (box.left, box.top, box.width, box.height)
+        snapped = CropBox(*(side - side % reduction for side in sides))
+        return replace(self, box=snapped, reduction=reduction)
+
+    def resize(self, frame: np.ndarray) -> np.ndarray:
+        """Cut one frame (H, W, 3) uint8 and resize it to (S, S, 3); the mirror is not applied."""
+        box, k = self.box, self.reduction
+        top, left = box.top // k, box.left // k
+        cut = frame[top : top + box.height // k, left : left + box.width // k]
+        # As pixel after pixel torch's antialiased resize takes 0.16 ms for 340x300 -> 224, plane
+        # after plane 0.27; cv2's INTER_AREA, equal to within 3 of 255, 0.77.
+        # (A new axis by indexing has stride 0, which torch does not take for that layout.)
+        pixels = torch.from_numpy(np.ascontiguousarray(cut).reshape(1, *cut.shape))
+        size = (self.out_size, self.out_size)
+        small = F.interpolate(
+            pixels.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True
+        )
+        return small[0].permute(1, 2, 0).numpy()
+
     def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
         """Turn (T, H, W, 3) uint8 frames into (T, S, S, 3)."""
-        # On channels-last bytes torchvision's antialiased resize took 0.13 ms a frame for
-        # 640x360 -> 224 and cv2's INTER_AREA, equal to within 3 of 255, 0.65.
-        box = self.box
-        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        size = [self.out_size, self.out_size]
-        video = F.resized_crop(video, box.top, box.left, box.height, box.width, size)
-        if self.flip:
-            video = video.flip(-1)
-        return np.ascontiguousarray(video.permute(0, 2, 3, 1).numpy())
+        out = np.empty((len(frames), self.out_size, self.out_size, 3), np.uint8)
+        for frame, place in zip(frames, out, strict=True):
+            place[:] = self.resize(frame)
+        return mirrored(out) if self.flip else out
 
     def apply_to_keypoints(
         self, keypoints: np.ndarray, layout: SkeletonLayout = COCO17
@@ -88,6 +117,27 @@ class Geometry:
         mirror = np.array([[-1, 0, self.out_size], [0, 1, 0], [0, 0, 1]])
         moved = move_keypoints(keypoints, mirror[:2] @ np.vstack((matrix, (0, 0, 1))))
         return swap_left_right(moved, layout)
+
+
+def mirrored(frames: np.ndarray) -> np.ndarray:
+    """Return (T, H, W) or (T, H, W, 3) frames mirrored left to right."""
+    out = np.empty(frames.shape, frames.dtype)
+    for frame, place in zip(frames, out, strict=True):
+        cv2.flip(frame, 1, dst=place)  # 25 times faster than numpy on three channels
+    return out
+
+
+def reduce_decoding(geometries: Sequence[Geometry]) -> tuple[Geometry, ...]:
+    """Return crops of a frame that is decoded as small as they all allow.
+
+    Where every crop keeps at least the pixels of its output, a JPEG need not be decoded at its
+    full size. See docs/PERFORMANCE.md for what that changes.
+    """
+    for reduction in _REDUCTIONS:
+        found = tuple(geometry.reduced(reduction) for geometry in geometries)
+        if all(min(g.box.width, g.box.height) >= g.out_size * reduction for g in found):
+            return found
+    return tuple(geometries)
 
 
 def move_keypoints(keypoints: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -117,16 +167,24 @@ def train_geometry(
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
     recipe, which GSF and GSP use.
     """
-    whole = _whole(width, height, field)
-    widths, heights = ([int(side * scale) or 1 for scale in scales] for side in whole)
-    pairs = [(w, h) for i, w in enumerate(widths) for j, h in enumerate(heights) if abs(i - j) <= 1]
-    # The 13 places are the dark fields of a 5 x 5 chess board.
-    places = [(i, j) for i in range(5) for j in range(5) if (i + j) % 2 == 0]
+    pairs = _crop_sizes(width, height, field, tuple(scales))
     crop_width, crop_height = pairs[rng.integers(len(pairs))]
-    column, row = places[rng.integers(len(places))]
+    column, row = _PLACES[rng.integers(len(_PLACES))]
     left, top = (width - crop_width) * column // 4, (height - crop_height) * row // 4
     flip = bool(rng.integers(2)) and may_flip
     return Geometry(CropBox(left, top, crop_width, crop_height), out_size, flip)
+
+
+@lru_cache(maxsize=4096)
+def _crop_sizes(
+    width: int, height: int, field: FieldOfView, scales: tuple[float, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the (width, height) that a training crop may have: one entry a draw."""
+    widths, heights = (
+        [int(s * scale) or 1 for scale in scales] for s in _whole(width, height, field)
+    )
+    pairs = ((i, j) for i in range(len(scales)) for j in range(len(scales)) if abs(i - j) <= 1)
+    return tuple((widths[i], heights[j]) for i, j in pairs)
 
 
 def eval_geometries(
@@ -257,47 +315,12 @@ _AFFINE: dict[str, Callable[[float], np.ndarray]] = {
 
 # Explicit parameters only: nothing here touches torch's global generator.
 _COLOURS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "brightness": lambda video, level: F.adjust_brightness(video, 1 + 0.9 * level),
-    "color": lambda video, level: F.adjust_saturation(video, 1 + 0.9 * level),
-    "contrast": lambda video, level: F.adjust_contrast(video, 1 + 0.9 * level),
-    "sharpness": lambda video, level: F.adjust_sharpness(video, 1 + 0.9 * level),
-    "posterize": lambda video, level: F.posterize(video, 8 - round(4 * abs(level))),
-    "solarize": lambda video, level: F.solarize(video, 255 * (1 - abs(level))),
-    "autocontrast": lambda video, _: F.autocontrast(video),
-    "equalize": lambda video, _: F.equalize(video),
+    "brightness": lambda video, level: colour.adjust_brightness(video, 1 + 0.9 * level),
+    "color": lambda video, level: colour.adjust_saturation(video, 1 + 0.9 * level),
+    "contrast": lambda video, level: colour.adjust_contrast(video, 1 + 0.9 * level),
+    "sharpness": lambda video, level: colour.adjust_sharpness(video, 1 + 0.9 * level),
+    "posterize": lambda video, level: colour.posterize(video, 8 - round(4 * abs(level))),
+    "solarize": lambda video, level: colour.solarize(video, 255 * (1 - abs(level))),
+    "autocontrast": lambda video, _: colour.autocontrast(video),
+    "equalize": lambda video, _: colour.equalize(video),
 }
-
-
-# ---------------------------------------------------------------- to the network
-
-
-def to_network_input(
-    frames: np.ndarray,
-    heatmap: np.ndarray | None = None,
-    *,
-    as_channel: bool = False,
-    mask_background: bool = False,
-) -> Tensor:
-    """Normalise frames, each channel by its own constants, and add the heatmap.
-
-    Args:
-        frames: (T, S, S, 3) uint8 RGB.
-        heatmap: (T, S, S) float32 in [0, 1]; needed by the two options.
-        as_channel: append the heatmap as channel 3.
-        mask_background: black out RGB where the heatmap is 0. The published early fusion does so
-            by accident, by resizing its heatmap as an alpha plane.
-
-    Returns:
-        (T, C, S, S) float32, C = 3 or 4.
-    """
-    video = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    mean, std = torch.tensor(RGB_MEAN).view(3, 1, 1), torch.tensor(RGB_STD).view(3, 1, 1)
-    num_frames, _, height, width = video.shape
-    out = torch.empty(num_frames, 4 if as_channel else 3, height, width)
-    rgb = torch.mul(video, 1 / (255 * std), out=out[:, :3])
-    if heatmap is not None and mask_background:
-        rgb *= torch.from_numpy(heatmap > _MASK_THRESHOLD)[:, None]
-    rgb -= mean / std
-    if heatmap is not None and as_channel:
-        out[:, 3] = (torch.from_numpy(heatmap) - HEATMAP_MEAN) / HEATMAP_STD
-    return out

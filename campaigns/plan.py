@@ -32,7 +32,7 @@ _OURS_IN_TEST = (
 )  # fmt: skip
 # What may differ when a cross-validation goes on: it changes no number. Data that have moved are
 # known by their lists, folds and groups.
-_FREE = frozenset({"workers", "print_freq", "device", "gpus", "dataset_path"})
+_FREE = frozenset({"workers", "print_freq", "device", "gpus", "dataset_path", "cache_dir"})
 _MOST_BYTES = 2**26
 
 

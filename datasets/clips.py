@@ -8,20 +8,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.frames import FrameSource
 from datasets.order import SampleKey
 from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
-from datasets.views import Crop, InputSpec, make_views
+from datasets.views import Crop, CutFrames, InputSpec, make_views
 from ops.batch import Batch
-from ops.skeleton import COCO17, SkeletonLayout
+from ops.skeleton import COCO17, BodyTrack, SkeletonLayout
 from transforms import (
     CROP_SCALES,
     draw_augmentation,
     eval_geometries,
+    reduce_decoding,
     train_geometry,
 )
 
+# Clips whose body is kept once measured: 30 MB for 100 frames each.
+_MOST_BODIES = 10_000
 # (T, H, W, 3) uint8 RGB to (T, M, V, 3) keypoints in pixels.
 Estimate = Callable[[np.ndarray], np.ndarray]
 
@@ -52,16 +56,18 @@ class Sample:
     """All V views of one clip.
 
     Attributes:
-        frames: (V, T, C, S, S) float32, normalised; None for skeletons alone.
+        frames: (V, T, 3, S, S) uint8 RGB; None for skeletons alone.
         keypoints: (V, T, M, J, 3) float32, None for RGB alone.
         label: class index.
         clip: name.
+        heatmap: (V, T, S, S) float32 in 0-1; None where the network sees none.
     """
 
     frames: Tensor | None
     keypoints: Tensor | None
     label: int
     clip: str
+    heatmap: Tensor | None = None
 
 
 class ClipDataset(Dataset[Sample]):
@@ -84,6 +90,7 @@ class ClipDataset(Dataset[Sample]):
         self.report = report
         self.estimate = estimate
         self.layout = layout
+        self._measured: dict[int, BodyTrack] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -99,7 +106,7 @@ class ClipDataset(Dataset[Sample]):
         return fingerprints([clip.record for clip in self.clips])
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """Load one clip; every frame is decoded once, however many views show it."""
+        """Load one clip; every frame is decoded and resized once, however many views show it."""
         clip, spec = self.clips[key.index], self.spec
         rng = np.random.default_rng([self.seed, key.epoch, key.index]) if self.views.train else None
         picks = sample_frames(
@@ -107,30 +114,65 @@ class ClipDataset(Dataset[Sample]):
         )
         used, place = np.unique(picks, return_inverse=True)
         place = place.reshape(picks.shape)  # (num_clips, T) rows of `used`
-        crops = self._choose_crops(clip.size, rng)
+        crops = self._choose_crops(clip, rng)
 
-        images = clip.images.load(used, clip.size) if clip.images else None
-        tracks, rows = self._load_tracks(clip, images, used) if spec.has_poses else (None, used)
-        frames, keypoints = make_views(
-            spec, crops, place, images, tracks, rows, clip.size, self.layout
-        )
-        return Sample(frames, keypoints, clip.record.label, clip.record.name)
+        whole = self._load_whole(clip, used)
+        tracks, rows = self._load_tracks(clip, whole, used) if spec.has_poses else (None, used)
+        images = self._cut(clip.images, used, clip.size, crops, whole) if clip.images else None
+        body = None if tracks is None or whole is not None else self._body(key.index, tracks)
+        views = make_views(spec, crops, place, images, tracks, rows, clip.size, self.layout, body)
+        label, name = clip.record.label, clip.record.name
+        return Sample(views.frames, views.keypoints, label, name, views.heatmap)
 
-    def _choose_crops(
-        self, size: tuple[int, int], rng: np.random.Generator | None
-    ) -> tuple[Crop, ...]:
-        side, field = self.spec.input_size, self.spec.field_of_view
+    def _body(self, index: int, tracks: np.ndarray) -> BodyTrack | None:
+        """Return what decides the frame of reference of a clip, measured once."""
+        if self.spec.pose_normalize != "clip" or self.views.rand_augment:
+            return None
+        body = self._measured.get(index)
+        if body is None:
+            body = BodyTrack.of(tracks, self.layout)
+            if len(self._measured) < _MOST_BODIES:
+                self._measured[index] = body
+        return body
+
+    def _choose_crops(self, clip: Clip, rng: np.random.Generator | None) -> tuple[Crop, ...]:
+        side, field, views = self.spec.input_size, self.spec.field_of_view, self.views
+        augmentation = None
         if rng is None:
-            return tuple(map(Crop, eval_geometries(*size, side, self.views.test_crops, field)))
-        views = self.views
-        geometry = train_geometry(*size, side, rng, views.may_flip, field, views.crop_scales)
-        return (Crop(geometry, draw_augmentation(rng) if self.views.rand_augment else None),)
+            geometries = eval_geometries(*clip.size, side, views.test_crops, field)
+        else:
+            drawn = train_geometry(*clip.size, side, rng, views.may_flip, field, views.crop_scales)
+            geometries = (drawn,)
+            augmentation = draw_augmentation(rng) if views.rand_augment else None
+        if clip.images is not None and clip.images.can_reduce:
+            geometries = reduce_decoding(geometries)
+        return tuple(Crop(geometry, augmentation) for geometry in geometries)
+
+    def _load_whole(self, clip: Clip, used: np.ndarray) -> np.ndarray | None:
+        """Return the used frames at full size for the estimator of a clip without keypoints."""
+        is_estimated = self.spec.has_poses and clip.poses is None and self.estimate is not None
+        return clip.images.load(used, clip.size) if is_estimated and clip.images else None
+
+    @staticmethod
+    def _cut(
+        images: FrameSource,
+        used: np.ndarray,
+        size: tuple[int, int],
+        crops: Sequence[Crop],
+        whole: np.ndarray | None,
+    ) -> CutFrames:
+        """Cut the used frames, which go as they come: only what crops show of them is kept."""
+        reduction = crops[0].geometry.reduction
+        if whole is None or reduction > 1:
+            # What the network sees does not depend on where its keypoints come from.
+            return CutFrames(images.stream(used, size, reduction), len(used), crops)
+        return CutFrames(whole, len(used), crops)
 
     def _load_tracks(
         self, clip: Clip, images: np.ndarray | None, used: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return keypoints (N, M, V, 3) of the clip and which rows the used frames are."""
-        if clip.poses is None and self.estimate is not None and images is not None:
+        if images is not None and self.estimate is not None:
             # Estimation costs more than all else: only the frames that the network sees.
             tracks, rows = self.estimate(images), np.arange(len(used))
         elif clip.poses is None:
@@ -147,11 +189,27 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Join samples with equally many views into a batch of B * V rows."""
     frames = [sample.frames for sample in samples if sample.frames is not None]
     keypoints = [sample.keypoints for sample in samples if sample.keypoints is not None]
+    heatmaps = [sample.heatmap for sample in samples if sample.heatmap is not None]
     rows = (frames or keypoints)[0]
     return Batch(
-        frames=torch.cat(frames) if frames else None,
-        keypoints=torch.cat(keypoints) if keypoints else None,
+        frames=_join_frames(frames) if frames else None,
+        keypoints=_join(keypoints),
         label=torch.tensor([sample.label for sample in samples]),
         clips=tuple(sample.clip for sample in samples),
         views=len(rows),
+        heatmap=_join(heatmaps),
     )
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor | None:
+    """Join rows; those of a single clip are not copied."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return torch.cat(list(parts))
+
+
+def _join_frames(frames: Sequence[Tensor]) -> Tensor:
+    """Join (V, T, 3, S, S), keeping each pixel's channels adjacent: torch would part them."""
+    if len(frames) == 1:
+        return frames[0]
+    return torch.cat([one.movedim(2, -1) for one in frames]).movedim(-1, 2)

@@ -1,32 +1,21 @@
-"""Frames of a clip: a folder of numbered images, whatever their numbering, decoded strictly."""
+"""Frames of a clip: a folder of numbered images, whatever their numbering."""
 
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
+from datasets.images import decode_image, image_size
 from errors import InputError
-from files import read_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# More than any video frame; stops a header that promises gigabytes before anything is allocated.
-_MOST_PIXELS = 50_000_000
-_MOST_BYTES = 200 * 2**20
+_REDUCIBLE = (".jpg", ".jpeg")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)", re.DOTALL)
 _REMEDY = "extract the frames of this clip again"
-
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_JPEG_START = b"\xff\xd8\xff"
-# Start-of-frame markers; the gaps are tables, not frames.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-_JPEG_DATA = 0xDA
 
 
 class FrameSource(Protocol):
@@ -51,11 +40,33 @@ class FrameSource(Protocol):
     def size(self) -> tuple[int, int]:
         """Return (width, height) of the first frame without decoding it."""
 
+    @property
+    def can_reduce(self) -> bool:
+        """Say whether frames can be decoded at a part of their size."""
+
     def load(self, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Decode frames (T,), 0-based, as (T, H, W, 3) uint8 RGB, all of `size` (width, height).
 
         Raises:
             InputError: a frame cannot be read whole, or is of another size.
+        """
+
+    def stream(
+        self, indices: np.ndarray, size: tuple[int, int], reduction: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Decode frames one after the other, so that none is held longer than it is needed.
+
+        Args:
+            indices: (T,) of the frames, 0-based, ascending, each once.
+            size: (width, height) that all have.
+            reduction: k, decode at 1/k of the size, rounded up; 1 where `can_reduce` is false.
+
+        Yields:
+            (H, W, 3) uint8 RGB; to be read only.
+
+        Raises:
+            InputError: as `load`.
+            ValueError: the source cannot reduce frames.
         """
 
     def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
@@ -253,95 +264,27 @@ class ImageFrames:
         """
         width, height = size
         frames = np.empty((len(indices), height, width, 3), np.uint8)
-        for place, index in enumerate(indices):
-            path = self.files.path(int(index))
-            frame = decode_image(path)
-            if frame.shape != (height, width, 3):
-                raise InputError(
-                    f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the first frame of its "
-                    f"clip {width}x{height}: {_REMEDY} at one size"
-                )
+        for place, frame in enumerate(self.stream(indices, size)):
             frames[place] = frame
         return frames
+
+    @property
+    def can_reduce(self) -> bool:
+        """Say whether the images are JPEGs."""
+        return self.files.suffix.lower() in _REDUCIBLE
+
+    def stream(
+        self, indices: np.ndarray, size: tuple[int, int], reduction: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Decode frames one after the other, at 1/`reduction` of their size, rounded up.
+
+        Raises:
+            InputError: as `load`.
+        """
+        for index in indices:
+            yield decode_image(self.files.path(int(index)), reduction, size)
 
     def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
         """Yield all frames in order, up to `most` at a time."""
         for start in range(0, self.count, most):
             yield self.load(np.arange(start, min(start + most, self.count)), size)
-
-
-def decode_image(path: Path) -> np.ndarray:
-    """Read one image as (H, W, 3) uint8 RGB, as stored: rotation tags are ignored.
-
-    Raises:
-        InputError: it cannot be read whole. (`cv2.imread` would return a picture of a truncated
-            JPEG; `cv2.imdecode` does not.)
-    """
-    data = _read_bytes(path)
-    _measure(path, data)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise InputError(f"{path} is damaged ({len(data)} bytes do not decode): {_REMEDY}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image from its header, without decoding it.
-
-    Raises:
-        InputError: it cannot be read, is no image, or is too large.
-    """
-    return _measure(path, _read_bytes(path))
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return read_regular(path, _MOST_BYTES)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
-
-
-def _measure(path: Path, data: bytes) -> tuple[int, int]:
-    size = _header_size(data)
-    if size is None or 0 in size:
-        raise InputError(f"{path} is no JPEG or PNG image ({len(data)} bytes): {_REMEDY}")
-    if size[0] * size[1] > _MOST_PIXELS:
-        raise InputError(
-            f"{path} is {size[0]}x{size[1]} pixels, frames may have at most "
-            f"{_MOST_PIXELS // 1_000_000} million: {_REMEDY} at a smaller size"
-        )
-    return size
-
-
-def _header_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) as the header says, None when there is no such header."""
-    try:
-        if data.startswith(_PNG_START):
-            width, height = struct.unpack_from(">II", data, 16)
-            return width, height
-        return _jpeg_size(data) if data.startswith(_JPEG_START) else None
-    except (struct.error, IndexError):
-        return None
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk the segments of a JPEG (ITU T.81, annex B) to the one that holds its size."""
-    place = 2
-    while data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height
-        if marker == _JPEG_DATA:
-            return None
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif marker in _JPEG_BARE:
-            place += 2
-        else:
-            place += 2 + struct.unpack_from(">H", data, place + 2)[0]
-    return None

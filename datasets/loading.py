@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 import opts
+from datasets.cache import Announce, CacheSpec, cache_clips
 from datasets.catalogue import DatasetRow, find_row
 from datasets.clip_table import load_table
-from datasets.clips import ClipDataset, Estimate, ViewSpec, collate
+from datasets.clips import ClipDataset, Estimate, ViewSpec
 from datasets.folds import Fold, FoldChoice, find_fold, written_lists
 from datasets.leakage import find_overlaps
 from datasets.order import EpochBatches
@@ -26,6 +27,7 @@ from datasets.records import (
     read_header,
 )
 from datasets.scan import find_clips
+from datasets.skeletons import SkeletonDataset, SkeletonLoader, as_batch
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from datasets.views import InputSpec
 from errors import InputError
@@ -137,7 +139,10 @@ def check_disjoint(source: DataSource, args: argparse.Namespace) -> None:
 
 
 def build_train_loader(
-    args: argparse.Namespace, source: DataSource, estimate: Estimate | None = None
+    args: argparse.Namespace,
+    source: DataSource,
+    estimate: Estimate | None = None,
+    announce: Announce | None = None,
 ) -> DataLoader:
     """Build the loader of the train list: `loader.batch_sampler` is an `EpochBatches`.
 
@@ -145,6 +150,7 @@ def build_train_loader(
         args: options of a training script.
         source: the data set.
         estimate: finds keypoints in clips that have none.
+        announce: hears what the frame cache stores.
 
     Raises:
         InputError: list, frames or keypoints are not as they should be.
@@ -155,7 +161,7 @@ def build_train_loader(
         rand_augment=args.rand_augment,
         crop_scales=tuple(args.crop_scales),
     )
-    dataset = _build_dataset(args, source, source.records("train"), views, estimate)
+    dataset = _build_dataset(args, source, source.records("train"), views, estimate, announce)
     return _build_loader(args, dataset, args.batch_size)
 
 
@@ -167,6 +173,7 @@ def build_eval_loader(
     test_crops: int = 1,
     batch_size: int = 1,
     estimate: Estimate | None = None,
+    announce: Announce | None = None,
 ) -> DataLoader:
     """Build the loader of a list for evaluation: every clip once, in order of the list.
 
@@ -178,13 +185,14 @@ def build_eval_loader(
         test_crops: crops of each frame: 1, 3, 5 or 10.
         batch_size: clips in a batch, each with num_clips * test_crops views.
         estimate: finds keypoints in clips that have none.
+        announce: hears what the frame cache stores.
 
     Raises:
         InputError: list, frames or keypoints are not as they should be.
     """
     records = source.records(split)[: getattr(args, "max_num", None)]
     views = ViewSpec(num_clips=num_clips, test_crops=test_crops)
-    dataset = _build_dataset(args, source, records, views, estimate)
+    dataset = _build_dataset(args, source, records, views, estimate, announce)
     return _build_loader(args, dataset, batch_size)
 
 
@@ -298,6 +306,7 @@ def _build_dataset(
     records: tuple[ClipRecord, ...],
     views: ViewSpec,
     estimate: Estimate | None,
+    announce: Announce | None,
 ) -> ClipDataset:
     spec = input_spec(args)
     clips, report = find_clips(
@@ -309,7 +318,11 @@ def _build_dataset(
         missing_pose="estimate" if estimate else args.missing_pose,
         layout=source.row.layout,
     )
-    return ClipDataset(
+    # Programs that load clips only in passing have no options of the cache.
+    if getattr(args, "cache", "none") != "none":
+        clips = cache_clips(clips, _cache_spec(args, source), announce)
+    kind = ClipDataset if spec.has_frames else SkeletonDataset
+    return kind(
         clips,
         spec,
         views,
@@ -320,11 +333,25 @@ def _build_dataset(
     )
 
 
+def _cache_spec(args: argparse.Namespace, source: DataSource) -> CacheSpec:
+    return CacheSpec.choose(
+        source.root,
+        args.input_size,
+        args.cache_short_side,
+        base=args.cache_dir,
+        default_base=cache_folder() / "frames",
+        workers=min(args.workers, _num_cores()),
+    )
+
+
 # ---------------------------------------------------------------- the loader
 
 
 def _build_loader(args: argparse.Namespace, dataset: ClipDataset, batch_size: int) -> DataLoader:
     batches = EpochBatches(len(dataset), batch_size, args.seed, shuffle=dataset.views.train)
+    pin_memory = args.device in ("auto", "cuda") and torch.cuda.is_available()
+    if isinstance(dataset, SkeletonDataset) and dataset.is_quick:
+        return SkeletonLoader(dataset, batches, pin_memory=pin_memory)
     workers = min(args.workers, _num_cores(), len(batches))
     if dataset.estimate is not None:
         # One detector, in this process: a copy in each worker would multiply its memory, and a
@@ -334,13 +361,13 @@ def _build_loader(args: argparse.Namespace, dataset: ClipDataset, batch_size: in
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=as_batch,
         num_workers=workers,
         persistent_workers=workers > 0,
         # 20 views of 32 frames are half a gigabyte.
         prefetch_factor=None if workers == 0 else 2 if num_views == 1 else 1,
         worker_init_fn=_init_worker,
-        pin_memory=args.device in ("auto", "cuda") and torch.cuda.is_available(),
+        pin_memory=pin_memory,
         # The loader draws seeds for its workers: not from the global generator, whose state a
         # continued run would then not repeat.
         generator=torch.Generator().manual_seed(args.seed),

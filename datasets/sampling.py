@@ -1,5 +1,7 @@
 """Which frames of a clip the network sees. docs/SAMPLING.md compares with the published choice."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -50,8 +52,15 @@ def sample_segments(
     _check(num_frames, num_segments)
     if rng is None or num_frames <= num_segments:
         return (2 * np.arange(num_segments) + 1) * num_frames // (2 * num_segments)
+    starts, lengths = _spans(num_frames, num_segments)
+    return starts + rng.integers(lengths)
+
+
+@lru_cache(maxsize=4096)  # clips have few lengths, and each is sampled in every epoch
+def _spans(num_frames: int, num_segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the starts and lengths of T equal spans, each (T,); not to be written to."""
     edges = np.arange(num_segments + 1) * num_frames // num_segments
-    return edges[:-1] + rng.integers(np.diff(edges))
+    return edges[:-1], np.diff(edges)
 
 
 def sample_test(num_frames: int, num_segments: int, num_clips: int = 1) -> np.ndarray:

@@ -27,8 +27,8 @@ _OUTCOMES = {
 
 # Where nobody knows the size of the frames: keypoints that are normalised do not depend on it.
 _NOMINAL_SIZE = (640, 360)
-# Keypoints of 1,500 clips of FR-FS; what is beyond is read again for every sample.
-_MEMORY_BYTES = 32 * 2**20
+# Keypoints of 12,000 clips of FR-FS; what is beyond is read again for every sample.
+_MEMORY_BYTES = 256 * 2**20
 _THREADS = 8
 
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -85,6 +85,36 @@ class VideoFrames:
                 if index in places:
                     images[places[index]] = self._picture(index, frame, size)
         return images
+
+    @property
+    def can_reduce(self) -> bool:
+        """Return false: a decoder of videos gives whole frames."""
+        return False
+
+    def stream(
+        self, indices: np.ndarray, size: tuple[int, int], reduction: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Decode frames, ascending and each once, one after the other: (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: as `load`.
+            IndexError: the clip has no such frame.
+            ValueError: `reduction` is not 1, or the indices are not ascending.
+        """
+        if reduction != 1:
+            raise ValueError(f"{self.path} gives its frames at their full size alone")
+        wanted = [int(index) for index in indices]
+        if any(one >= other for one, other in pairwise(wanted)):
+            raise ValueError(f"frames of {self.path} are streamed in order, asked for {wanted}")
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < self.count:
+            raise IndexError(f"{self.path} has frames 0 to {self.count - 1}, asked for {wanted}")
+        left = iter(wanted)
+        following = next(left, -1)
+        with closing(self.decode(max(wanted, default=-1) + 1)) as frames:
+            for index, frame in enumerate(frames):
+                if index == following:
+                    yield self._picture(index, frame, size)
+                    following = next(left, -1)
 
     def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
         """Yield all frames in order, up to `most` at a time: (n, H, W, 3) uint8 RGB.

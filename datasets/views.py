@@ -1,18 +1,22 @@
 """What a network sees of a clip's frames and keypoints: in training, tests and prediction."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ops.heatmap import joint_heatmap
-from ops.skeleton import COCO17, Normalization, SkeletonLayout, normalize_keypoints
-from transforms import Augmentation, FieldOfView, Geometry, to_network_input
+from ops.skeleton import COCO17, BodyTrack, Normalization, SkeletonLayout, normalize_keypoints
+from transforms import Augmentation, FieldOfView, Geometry, mirrored
 
 # `--heatmap_sigma` is in pixels of a frame with this short side.
 _SIGMA_SHORT_SIDE = 360
+# The published heatmap is stored in 8 bits: below one step its mask is 0.
+_MASK_THRESHOLD = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,11 @@ class InputSpec:
     field_of_view: FieldOfView = "square"
     num_people: int = 1
 
+    @property
+    def draws_heatmap(self) -> bool:
+        """Say whether keypoints are drawn into what the network sees of the frames."""
+        return self.heatmap_channel or self.mask_background
+
 
 @dataclass(frozen=True, slots=True)
 class Crop:
@@ -52,6 +61,11 @@ class Crop:
 
     geometry: Geometry
     augmentation: Augmentation | None = None
+
+    def finish(self, frames: np.ndarray, is_mirrored: bool) -> np.ndarray:
+        """Mirror, unless they are, and augment (T, S, S, 3) uint8 frames cut and resized."""
+        frames = mirrored(frames) if self.geometry.flip != is_mirrored else frames
+        return self.augmentation.apply_to_frames(frames) if self.augmentation else frames
 
     def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
         """Turn (T, H, W, 3) uint8 frames into (T, S, S, 3)."""
@@ -66,81 +80,229 @@ class Crop:
         return self.augmentation.apply_to_keypoints(keypoints, self.geometry.out_size)
 
 
+class CutFrames(Sequence[np.ndarray]):
+    """The frames of a clip as its crops show them: item i is (U, S, S, 3) uint8 of crop i.
+
+    Each frame is cut and resized once for each distinct box, while it is still in the processor's
+    cache, and is then let go. Mirrored crops share what their twins made.
+    """
+
+    def __init__(self, frames: Iterable[np.ndarray], count: int, crops: Sequence[Crop]) -> None:
+        """Cut frames.
+
+        Args:
+            frames: U of them, (H, W, 3) uint8, or smaller by the reduction of the crops.
+            count: U.
+            crops: of each frame.
+        """
+        self._crops = crops
+        # By distinct box: whether its first crop is mirrored, and its frames, which are so too.
+        self._cut: dict[Geometry, tuple[bool, np.ndarray]] = {}
+        for geometry in (crop.geometry for crop in crops):
+            shape = (count, geometry.out_size, geometry.out_size, 3)
+            if geometry.unflipped not in self._cut:
+                self._cut[geometry.unflipped] = geometry.flip, np.empty(shape, np.uint8)
+        for frame, number in zip(frames, range(count), strict=True):
+            for geometry, (is_mirrored, out) in self._cut.items():
+                if is_mirrored:
+                    cv2.flip(geometry.resize(frame), 1, dst=out[number])
+                else:
+                    out[number] = geometry.resize(frame)
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, number: Any) -> Any:
+        crop = self._crops[number]
+        is_mirrored, frames = self._cut[crop.geometry.unflipped]
+        return crop.finish(frames, is_mirrored)
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What a network sees of a clip: R = samplings x crops rows, the crops of a sampling adjacent.
+
+    Attributes:
+        frames: (R, T, 3, S, S) uint8, each pixel's channels adjacent in memory; None for skeletons
+            alone.
+        heatmap: (R, T, S, S) float32 in 0-1; None where it is no channel of the input.
+        keypoints: (R, T, M, V, 3) float32; None for RGB alone.
+    """
+
+    frames: Tensor | None = None
+    heatmap: Tensor | None = None
+    keypoints: Tensor | None = None
+
+
 def make_views(
     spec: InputSpec,
     crops: Sequence[Crop],
     place: np.ndarray,
-    images: np.ndarray | None,
+    images: Sequence[np.ndarray] | None,
     tracks: np.ndarray | None,
     rows: np.ndarray,
     size: tuple[int, int],
     layout: SkeletonLayout = COCO17,
-) -> tuple[Tensor | None, Tensor | None]:
+    body: BodyTrack | None = None,
+) -> Views:
     """Turn the used frames and the keypoints of a clip into the views that a network sees.
 
     Args:
         spec: of the network's input.
         crops: of each frame.
-        place: (n, T) rows of `images`: the frames of each sampling.
-        images: (U, H, W, 3) uint8, the frames that any sampling uses; None for skeletons alone.
+        place: (n, T) rows of the used frames: those of each sampling.
+        images: for each crop (U, S, S, 3) uint8, the frames that any sampling uses, as the crop
+            shows them; None for skeletons alone.
         tracks: (N, M, V, 3) keypoints of the clip in pixels of its frames; None for RGB alone.
         rows: (U,) the row of `tracks` that belongs to each used frame.
         size: (width, height) of the frames.
         layout: of the keypoints.
-
-    Returns:
-        Frames (n * crops, T, C, S, S) and keypoints (n * crops, T, M, V, 3), or None.
+        body: of `tracks`, where it has been measured before.
     """
-    keypoints = frames = None
-    drawn: list[np.ndarray | None] = [None] * len(crops)
+    keypoints, frames, heatmaps = (_Rows(place, len(crops)) for _ in range(3))
     if tracks is not None:
         tracks = fit_people(tracks, spec.num_people)
-        # The frame of reference comes from all frames, so that views of a clip share it.
-        moved = [crop.apply_to_keypoints(tracks, layout) for crop in crops]
-        drawn = [track[rows] for track in moved]
-        normalized = (
-            normalize_keypoints(track, spec.pose_normalize, layout)[rows] for track in moved
-        )
-        keypoints = _arrange(normalized, place, len(crops))
+        if spec.pose_normalize == "clip" and body is None:
+            body = BodyTrack.of(tracks, layout)
+        for number, crop in enumerate(crops):
+            keypoints.put(number, _see_keypoints(spec, crop, tracks, rows, layout, body))
     if images is not None:
-        rendered = (
-            render_frames(spec, images, crop, track, size)
-            for crop, track in zip(crops, drawn, strict=True)
-        )
-        frames = _arrange(rendered, place, len(crops))
-    return frames, keypoints
+        drawn = tracks[rows] if tracks is not None and spec.draws_heatmap else None
+        for number, heatmap in _draw_heatmaps(spec, crops, drawn, size, layout):
+            frames.put(number, mask_frames(spec, images[number], heatmap))
+            if heatmap is not None and spec.heatmap_channel:
+                heatmaps.put(number, heatmap)
+    seen = frames.tensor()
+    return Views(
+        None if seen is None else seen.movedim(-1, 2), heatmaps.tensor(), keypoints.tensor()
+    )
 
 
-def render_frames(
+def _see_keypoints(
+    spec: InputSpec,
+    crop: Crop,
+    tracks: np.ndarray,
+    rows: np.ndarray,
+    layout: SkeletonLayout,
+    body: BodyTrack | None,
+) -> np.ndarray:
+    """Return the keypoints of the used frames, (U, M, V, 3) float32, as a network sees them.
+
+    The frame of reference of a clip comes from all of its frames, so that views share it.
+    """
+    mode = spec.pose_normalize
+    if mode == "clip" and crop.augmentation is not None:  # which may turn and shear the body
+        return normalize_keypoints(crop.apply_to_keypoints(tracks, layout), mode, layout)[rows]
+    moved = crop.apply_to_keypoints(tracks[rows], layout)
+    if mode != "clip" or body is None:
+        return normalize_keypoints(moved, mode, layout)
+    geometry, box = crop.geometry, crop.geometry.box
+    origin = (body.origin - (box.left, box.top)) * geometry.scale
+    if geometry.flip:
+        origin[0] = geometry.out_size - origin[0]
+    moved[..., :2] = (moved[..., :2] - origin) / body.unit(geometry.scale)
+    moved[moved[..., 2] <= 0] = 0
+    return moved
+
+
+def _draw_heatmaps(
+    spec: InputSpec,
+    crops: Sequence[Crop],
+    tracks: np.ndarray | None,
+    size: tuple[int, int],
+    layout: SkeletonLayout,
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Yield the number of each crop, in any order, and its heatmap, see `draw_heatmap`.
+
+    Crops that differ by a mirror follow each other and share what is drawn.
+    """
+    first: dict[Geometry, int] = {}
+    for number, crop in enumerate(crops):
+        first.setdefault(crop.geometry.unflipped, number)
+    order = sorted(range(len(crops)), key=lambda n: first[crops[n].geometry.unflipped])
+    before: Crop | None = None
+    heatmap: np.ndarray | None = None
+    for number in order:
+        crop = crops[number]
+        if tracks is not None and (before is None or not _are_twins(before, crop)):
+            heatmap = draw_heatmap(spec, crop, tracks, size, layout)
+        elif heatmap is not None and before is not None:
+            heatmap = mirrored(heatmap) if before.geometry.flip != crop.geometry.flip else heatmap
+        before = crop
+        yield number, heatmap
+
+
+def _are_twins(one: Crop, other: Crop) -> bool:
+    is_plain = one.augmentation is None and other.augmentation is None
+    return is_plain and one.geometry.unflipped == other.geometry.unflipped
+
+
+def draw_heatmap(
+    spec: InputSpec,
+    crop: Crop,
+    tracks: np.ndarray,
+    size: tuple[int, int],
+    layout: SkeletonLayout = COCO17,
+) -> np.ndarray:
+    """Draw the joints as a crop shows them.
+
+    A mirrored crop's heatmap is the mirror image of its twin's, to the last bit.
+
+    Args:
+        spec: of the network's input.
+        crop: to apply.
+        tracks: (U, M, V, 3) keypoints in pixels of the frames.
+        size: (width, height) of the frames.
+        layout: of the keypoints.
+
+    Returns:
+        (U, S, S) float32 in 0-1.
+    """
+    is_mirrored = crop.geometry.flip and crop.augmentation is None
+    shown = replace(crop, geometry=crop.geometry.unflipped) if is_mirrored else crop
+    sigma = spec.heatmap_sigma * min(size) / _SIGMA_SHORT_SIDE
+    scale_x, scale_y = crop.geometry.scale
+    points = shown.apply_to_keypoints(tracks, layout)
+    side = spec.input_size
+    heatmap = joint_heatmap(points, side, side, (sigma * scale_x, sigma * scale_y))
+    return mirrored(heatmap) if is_mirrored else heatmap
+
+
+def see_frames(
     spec: InputSpec,
     images: np.ndarray,
     crop: Crop,
-    track: np.ndarray | None,
+    tracks: np.ndarray | None,
     size: tuple[int, int],
-) -> Tensor:
+    layout: SkeletonLayout = COCO17,
+) -> tuple[Tensor, Tensor | None]:
     """Turn frames into what the network sees of them; each frame stands for itself.
 
     Args:
         spec: of the network's input.
-        images: (U, H, W, 3) uint8.
-        crop: to apply.
-        track: (U, M, V, 3) keypoints in pixels of the crop; None where none are drawn.
+        images: (U, S, S, 3) uint8, as the crop shows them.
+        crop: that was applied.
+        tracks: (U, M, V, 3) keypoints in pixels of the frames; None where none are drawn.
         size: (width, height) of the frames.
+        layout: of the keypoints.
 
     Returns:
-        (U, C, S, S) float32, normalised.
+        Frames (U, 3, S, S) uint8 and, where it is a channel of the input, heatmap (U, S, S).
     """
-    side, heatmap = spec.input_size, None
-    if track is not None and (spec.heatmap_channel or spec.mask_background):
-        sigma = spec.heatmap_sigma * min(size) / _SIGMA_SHORT_SIDE
-        scale_x, scale_y = crop.geometry.scale
-        heatmap = joint_heatmap(track, side, side, (sigma * scale_x, sigma * scale_y))
-    return to_network_input(
-        crop.apply_to_frames(images),
-        heatmap,
-        as_channel=spec.heatmap_channel,
-        mask_background=spec.mask_background,
-    )
+    heatmap = None if tracks is None else draw_heatmap(spec, crop, tracks, size, layout)
+    frames = torch.from_numpy(mask_frames(spec, images, heatmap)).movedim(-1, 1)
+    is_channel = heatmap is not None and spec.heatmap_channel
+    return frames, torch.from_numpy(heatmap) if is_channel else None
+
+
+def mask_frames(spec: InputSpec, frames: np.ndarray, heatmap: np.ndarray | None) -> np.ndarray:
+    """Black out (U, S, S, 3) uint8 frames where the heatmap (U, S, S) is 0, if `spec` says so.
+
+    The published early fusion does so by accident, by resizing its heatmap as an alpha plane.
+    """
+    if heatmap is None or not spec.mask_background:
+        return frames
+    return frames * (heatmap > _MASK_THRESHOLD)[..., None]
 
 
 def fit_people(keypoints: np.ndarray, num_people: int) -> np.ndarray:
@@ -150,22 +312,30 @@ def fit_people(keypoints: np.ndarray, num_people: int) -> np.ndarray:
     return np.pad(kept, ((0, 0), (0, missing), (0, 0), (0, 0))) if missing else kept
 
 
-def _arrange(crops: Iterable[Tensor | np.ndarray], place: np.ndarray, num_crops: int) -> Tensor:
-    """Give every sampling of every crop its frames.
+class _Rows:
+    """Values (R, T, ...) of all samplings and crops, put together crop by crop.
 
     Args:
-        crops: for each crop (U, ...), the frames that any sampling uses. Taken one at a time:
-            10 crops of 64 frames at 224 pixels are half a gigabyte.
-        place: (n, T) rows of U.
-        num_crops: length of `crops`.
-
-    Returns:
-        (n * num_crops, T, ...).
+        place: (n, T) rows of the U used frames, the frames of each sampling.
+        num_crops: of each frame.
     """
-    out = torch.empty(0)
-    rows = torch.from_numpy(place)
-    for number, crop in enumerate(map(torch.as_tensor, crops)):
-        if number == 0:
-            out = crop.new_empty(len(place), num_crops, place.shape[1], *crop.shape[1:])
-        out[:, number] = crop[rows]
-    return out.flatten(0, 1)
+
+    def __init__(self, place: np.ndarray, num_crops: int) -> None:
+        self._place, self._num_crops = place, num_crops
+        self._out: np.ndarray | None = None
+
+    def put(self, number: int, values: np.ndarray) -> None:
+        """Give crop `number` its values, (U, ...)."""
+        if self._num_crops == 1 and np.array_equal(self._place, [np.arange(len(values))]):
+            self._out = values[None, None]  # as in training: nothing to copy
+            return
+        if self._out is None:
+            lead = len(self._place), self._num_crops, self._place.shape[1]
+            self._out = np.empty((*lead, *values.shape[1:]), values.dtype)
+        for out, rows in zip(self._out[:, number], self._place, strict=True):
+            # Straight to its place: numpy would check, and hold a copy, without "clip".
+            np.take(values, rows, axis=0, out=out, mode="clip")
+
+    def tensor(self) -> Tensor | None:
+        """Return (n * crops, T, ...); None where nothing was put."""
+        return None if self._out is None else torch.from_numpy(self._out).flatten(0, 1)

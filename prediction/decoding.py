@@ -5,7 +5,7 @@ from contextlib import closing
 
 import numpy as np
 
-from datasets.views import Crop
+from datasets.views import Crop, CutFrames
 from errors import InputError
 from prediction.frames import Frame, Source, check_size
 from prediction.posing import Seen
@@ -95,10 +95,15 @@ class Decoder:
     def _seen(self, number: int, frame: Frame, is_posed: bool) -> Seen:
         seen = Seen(number, frame.seconds, frame.size)
         is_cropped = bool(self._crops) and (self._wanted is None or number in self._wanted)
-        if is_cropped or is_posed:
-            picture = frame.picture()
-            seen.picture = picture if is_posed else None
-            if is_cropped:
-                cropped = [crop.apply_to_frames(picture[None])[0] for crop in self._crops]
-                seen.crops = np.stack(cropped)
+        seen.picture = frame.picture() if is_posed else None
+        if is_cropped:
+            picture = self._picture_for_crops(frame, seen.picture)
+            seen.crops = np.concatenate(list(CutFrames([picture], 1, self._crops)))
         return seen
+
+    def _picture_for_crops(self, frame: Frame, whole: np.ndarray | None) -> np.ndarray:
+        """Return a picture of the size that tests would decode, whoever else sees the frame."""
+        reduction = self._crops[0].geometry.reduction
+        if reduction > 1 and frame.reduced is not None:
+            return frame.reduced(reduction)
+        return frame.picture() if whole is None else whole

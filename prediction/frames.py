@@ -11,7 +11,7 @@ import av
 import av.error
 import numpy as np
 
-from datasets.frames import IMAGE_SUFFIXES, decode_image, image_size, scan_folder
+from datasets.frames import IMAGE_SUFFIXES, ImageFrames, decode_image, image_size
 from datasets.video_files import decode_frames, open_video, shown_size, upright_rgb
 from errors import InputError
 
@@ -27,11 +27,14 @@ class Frame:
         seconds: since the first frame; later than the frame before.
         size: (width, height) in pixels, as shown.
         picture: makes the (H, W, 3) uint8 RGB picture.
+        reduced: makes the picture at 1/k of its size, rounded up, given k; None where the source
+            cannot (see `can_reduce`).
     """
 
     seconds: float
     size: tuple[int, int]
     picture: Callable[[], np.ndarray]
+    reduced: Callable[[int], np.ndarray] | None = None
 
 
 class Source(Protocol):
@@ -146,14 +149,28 @@ class ImageFolder:
 
     def frames(self) -> Generator[Frame, None, None]:
         """Yield the images in order of their numbers."""
-        files = scan_folder(self.path, count_images(self.path))
+        files = self._find().files
         for index in range(files.count):
             path = files.path(index)
             yield Frame(
                 index / (self.fps or USUAL_RATE),
                 image_size(path),
                 partial(decode_image, path),
+                partial(decode_image, path),
             )
+
+    @property
+    def can_reduce(self) -> bool:
+        """Say whether the images can be decoded at a part of their size."""
+        return self._find().can_reduce
+
+    def _find(self) -> ImageFrames:
+        return ImageFrames.find(self.path, count_images(self.path))
+
+
+def can_reduce(source: Source) -> bool:
+    """Say whether pictures of a source can be had at a part of their size, as in tests."""
+    return isinstance(source, ImageFolder) and source.can_reduce
 
 
 def count_images(folder: Path) -> int:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from datasets.catalogue import find_row
@@ -17,7 +18,7 @@ from ops.skeleton import COCO17, SkeletonLayout
 from prediction.asking import Asker, UnplannedFrames
 from prediction.decoding import Decoder
 from prediction.events import EventRule, find_events
-from prediction.frames import USUAL_RATE, ImageFolder, Source
+from prediction.frames import USUAL_RATE, ImageFolder, Source, can_reduce
 from prediction.posing import (
     EstimatedPoses,
     GivenPoses,
@@ -31,7 +32,7 @@ from prediction.results import Timings, VideoResult, Window
 from prediction.scoring import Scorer, pick_frames
 from prediction.sources import find_sources
 from prediction.windows import RECENT, Cutter, SlidingWindows, Span, WholeVideo, video_length
-from transforms import eval_geometries
+from transforms import eval_geometries, reduce_decoding
 
 # Where neither the user nor the checkpoint says how long a clip is.
 _USUAL_WINDOW = 4.0  # seconds
@@ -157,7 +158,7 @@ class Predictor:
                 self.settings.people,
                 self._spec,
                 stage.is_ranked,
-                self._scorer(size),
+                self._scorer(source, size),
                 self.settings.num_clips,
                 len(self.layout.joints),
                 1 if source.is_live else self.settings.batch_size,
@@ -294,12 +295,12 @@ class Predictor:
             )
         return _USUAL_WINDOW, "the checkpoint does not say how long its training clips were"
 
-    def _crops(self, size: tuple[int, int]) -> tuple[Crop, ...]:
+    def _crops(self, source: Source, size: tuple[int, int]) -> tuple[Crop, ...]:
         spec = self._spec
         crops = eval_geometries(
             *size, spec.input_size, self.settings.test_crops, spec.field_of_view
         )
-        return tuple(map(Crop, crops))
+        return tuple(map(Crop, reduce_decoding(crops) if can_reduce(source) else crops))
 
     def _decoder(
         self,
@@ -307,7 +308,7 @@ class Predictor:
         plan: frozenset[int] | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Decoder:
-        crops = self._crops if self._spec.has_frames else None
+        crops = partial(self._crops, source) if self._spec.has_frames else None
         return Decoder(source, crops, plan, self.settings.seconds, is_stopped)
 
     def _plan(self, source: Source) -> frozenset[int] | None:
@@ -336,11 +337,11 @@ class Predictor:
         used, _ = pick_frames(self._spec, count, self.settings.num_clips)
         return (used + span.first).tolist()
 
-    def _scorer(self, size: tuple[int, int]) -> Scorer:
+    def _scorer(self, source: Source, size: tuple[int, int]) -> Scorer:
         overlap = not self.settings.whole and self.settings.share
         return Scorer(
             self.network,
-            self._crops(size),
+            self._crops(source, size),
             size,
             self.layout,
             self.settings.batch_size,

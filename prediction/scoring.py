@@ -8,23 +8,14 @@ import torch
 from torch import Tensor
 
 from datasets.sampling import sample_frames
-from datasets.views import Crop, InputSpec, make_views, render_frames
+from datasets.views import Crop, InputSpec, Views, fit_people, make_views, see_frames
 from deployment.networks import Network
 from errors import InputError
 from ops.batch import Batch
+from ops.pixels import normalize_frames
 from ops.skeleton import SkeletonLayout
 from prediction.sharing import FrameCache, SplitNetwork
 from prediction.windows import Span
-
-
-class DoneCrop(Crop):
-    """A crop of frames that are cut and resized already; keypoints are still to be moved."""
-
-    __slots__ = ()
-
-    def apply_to_frames(self, frames: np.ndarray) -> np.ndarray:
-        """Return the frames."""
-        return frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ class Scorer:
     ) -> None:
         self._network, self._size, self._layout = network, size, layout
         self._spec = network.config.input
-        self._crops = [DoneCrop(crop.geometry) for crop in crops]
+        self._crops = crops
         self._batch_size = batch_size
         split = SplitNetwork.of(network) if share else None
         self.cache = FrameCache(split) if split is not None else None
@@ -97,9 +88,11 @@ class Scorer:
             InputError: the network answers with something that is no number.
         """
         batches = [self._views(question) for question in questions]
-        frames = [frames for frames, _ in batches if frames is not None]
-        keypoints = [keypoints for _, keypoints in batches if keypoints is not None]
-        joined = Batch(torch.cat(frames) if frames else None, _joined(keypoints))
+        joined = Batch(
+            frames=_joined([views.frames for views in batches]),
+            keypoints=_joined([views.keypoints for views in batches]),
+            heatmap=_joined([views.heatmap for views in batches]),
+        )
         logits = self.cache.logits if self.cache is not None else self._network.logits
         most = max(self._batch_size, 2)
         found = torch.cat([logits(part) for part in joined.rows(most)])
@@ -116,15 +109,15 @@ class Scorer:
         if self.cache is not None:
             self.cache.forget(before)
 
-    def _views(self, question: Question) -> tuple[Tensor | None, Tensor | None]:
-        """Return frames and keypoints (views, T, ...) of a question, as a clip's in tests."""
+    def _views(self, question: Question) -> Views:
+        """Return the views of a question, as a clip's in tests; shared ones have been prepared."""
         images = question.images
         views = [
             make_views(
                 self._spec,
                 [crop],
                 question.place,
-                None if images is None or self.cache is not None else images[:, number],
+                None if images is None or self.cache is not None else [images[:, number]],
                 question.tracks,
                 question.used,
                 self._size,
@@ -132,24 +125,31 @@ class Scorer:
             )
             for number, crop in enumerate(self._crops)
         ]
-        frames: list[Tensor | None] = [frames for frames, _ in views]
+        frames = [view.frames for view in views]
         if images is not None and self.cache is not None:
             frames = [self._shared(question, number) for number in range(len(self._crops))]
-        return _by_sampling(frames), _by_sampling([keypoints for _, keypoints in views])
+        return Views(
+            _by_sampling(frames),
+            _by_sampling([view.heatmap for view in views]),
+            _by_sampling([view.keypoints for view in views]),
+        )
 
     def _shared(self, question: Question, number: int) -> Tensor:
         """Return (n, T, ...): what the front of the network says of one crop of the frames."""
         assert self.cache is not None
         assert question.images is not None
         crop, images = self._crops[number], question.images[:, number]
-        is_drawn = self._spec.heatmap_channel or self._spec.mask_background
-        track = None
+        is_drawn = self._spec.draws_heatmap
+        tracks = None
         if question.tracks is not None and is_drawn:
-            track = crop.apply_to_keypoints(question.tracks[question.used], self._layout)
+            tracks = fit_people(question.tracks[question.used], self._spec.num_people)
 
         def render(places: list[int]) -> Tensor:
-            drawn = None if track is None else track[places]
-            return render_frames(self._spec, images[places], crop, drawn, self._size)
+            drawn = None if tracks is None else tracks[places]
+            seen, heatmap = see_frames(
+                self._spec, images[places], crop, drawn, self._size, self._layout
+            )
+            return normalize_frames(seen, heatmap)
 
         seen_as = (number, question.who if is_drawn else None)
         keys = [(question.span.first + int(frame), seen_as) for frame in question.used]
@@ -162,5 +162,6 @@ def _by_sampling(crops: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present, dim=1).flatten(0, 1) if present else None
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor | None:
-    return torch.cat(list(parts)) if parts else None
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from datasets import views
-from datasets.views import Crop, InputSpec, render_frames
+from datasets.views import Crop, InputSpec, see_frames
 from deployment.config import KEPT_OPTIONS, ModelConfig
 from errors import InputError
+from ops.pixels import normalize_frames
 from tests.making_models import DATA, MODES, OPTIONS, config_of, write_checkpoint
 from transforms import eval_geometries
 
@@ -63,7 +64,8 @@ def test_a_program_of_others_gets_the_same_pixels_from_the_transforms():
     told = config_of("early", input_size=28, num_segments=1).transforms
     frame = np.full((1, 64, 96, 3), (10, 128, 250), np.uint8)
     geometry = eval_geometries(96, 64, 28, 1, "square")[0]
-    found = render_frames(spec, frame, Crop(geometry), np.zeros((1, 1, 17, 3)), (96, 64))
+    crop, size, nobody = Crop(geometry), (96, 64), np.zeros((1, 1, 17, 3))
+    found = normalize_frames(*see_frames(spec, crop.apply_to_frames(frame), crop, nobody, size))
     pixel = np.array([10, 128, 250, 0]) / 255
     expected = (pixel - told["frames"]["mean"]) / told["frames"]["std"]
     assert np.allclose(found[0, :, 5, 7], expected, atol=1e-5)

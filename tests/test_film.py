@@ -29,7 +29,6 @@ from explanation.pictures import (
 )
 from ops.skeleton import COCO17
 from tests.conftest import grey_of
-from transforms import to_network_input
 
 CPU = torch.device("cpu")
 
@@ -162,11 +161,6 @@ def test_what_moves_on_lies_above_what_moves_back():
     assert picture.shape[:2] == (162, 202)
     assert picture[40, 50, 0] - picture[40, 50, 2] > 100
     assert picture[120, 50, 2] - picture[120, 50, 0] > 30
-
-
-def test_normalised_frames_come_back():
-    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    assert (seen_frames(to_network_input(frames)) == frames).all()
 
 
 @pytest.mark.parametrize(("value", "colour"), [(1.0, FOR), (-1.0, AGAINST)])

@@ -218,3 +218,90 @@ def test_frames_of_two_sizes_in_one_clip_are_refused(tmp_path, make_frames):
     files = scan_folder(tmp_path / "clip", 3)
     message = complaint(lambda: ImageFrames(files).load(np.arange(3), (64, 36)))
     assert "00002.jpg is 48x30 pixels, the first frame of its clip 64x36" in message
+
+
+# ---------------------------------------------------------------- reduced decoding
+
+
+def averaged(image: np.ndarray, k: int) -> np.ndarray:
+    """Average squares of k pixels, the last of a row or column over those that there are."""
+    height, width, _ = image.shape
+    rows, columns = range(0, height, k), range(0, width, k)
+    return np.array([[image[y : y + k, x : x + k].mean((0, 1)) for x in columns] for y in rows])
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+@pytest.mark.parametrize("size", [(48, 32), (47, 29), (49, 33), (640, 361)])
+@pytest.mark.parametrize(
+    "choices", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)]
+)
+def test_a_jpeg_decodes_to_a_part_of_its_size_in_place(tmp_path, k, size, choices):
+    path = tmp_path / "00001.jpg"
+    path.write_bytes(encode(picture(*size), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 95, *choices))
+    small, whole = decode_image(path, k), decode_image(path)
+    assert small.shape == (-(-size[1] // k), -(-size[0] // k), 3)
+    expected = averaged(whole, k)
+    inside = expected[: size[1] // k, : size[0] // k]
+    error = np.abs(small[: inside.shape[0], : inside.shape[1]] - inside)
+    # Off by a pixel would be ten times as much, blue in the place of red fifteen times.
+    assert error.mean() < 2.5
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+def test_red_stays_red_and_grey_has_three_channels(tmp_path, k):
+    red = np.zeros((40, 64, 3), np.uint8)
+    red[..., 2] = 255
+    for name, image in (("1.jpg", red), ("2.jpg", red[..., 2])):
+        (tmp_path / name).write_bytes(encode(image))
+    small = decode_image(tmp_path / "1.jpg", k)
+    assert small[..., 0].min() > 250
+    assert small[..., 1:].max() < 5
+    assert decode_image(tmp_path / "2.jpg", k).shape == small.shape
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_truncated_jpeg_is_refused_at_every_length_when_reduced(tmp_path, progressive, k, capfd):
+    data = encode(picture(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    path = tmp_path / "00003.jpg"
+    for length in [*range(0, len(data) - 1, 7), len(data) - 2, len(data) - 1]:
+        path.write_bytes(data[:length])
+        message = complaint(lambda: decode_image(path, k))
+        assert "00003.jpg is" in message
+        assert str(length) in message
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+def test_a_png_that_is_called_jpg_is_averaged(tmp_path, k):
+    for size in ((48, 30), (47, 31), (5, 3)):
+        path = tmp_path / "00001.jpg"
+        path.write_bytes(encode(picture(*size), ".png"))
+        inside = np.s_[: size[1] // k, : size[0] // k]
+        small, expected = decode_image(path, k), averaged(decode_image(path), k)
+        assert small.shape == expected.shape
+        assert np.abs(small[inside] - expected[inside]).max(initial=0) <= 0.51
+
+
+def test_a_stream_gives_frames_one_by_one_and_each_size_is_checked(tmp_path, make_frames):
+    make_frames(tmp_path / "clip", 9)
+    clip = ImageFrames(scan_folder(tmp_path / "clip", 9))
+    assert clip.can_reduce
+    stream = clip.stream(np.array([0, 4, 8]), (64, 36))
+    (tmp_path / "clip" / "00009.jpg").unlink()
+    assert [int(next(stream).mean()) for _ in range(2)] == pytest.approx([20, 52], abs=1)
+    assert "00009.jpg cannot be read" in complaint(lambda: next(stream))
+    # Half of 47x29 and of 48x30 are equally many pixels.
+    (tmp_path / "clip" / "00005.jpg").write_bytes(encode(picture(63, 35)))
+    stream = clip.stream(np.array([0, 4]), (64, 36), 2)
+    assert next(stream).shape == (18, 32, 3)
+    assert "00005.jpg is 63x35 pixels, the first frame of its clip 64x36" in complaint(
+        lambda: next(stream)
+    )
+
+
+def test_only_jpegs_are_reduced(tmp_path, make_frames):
+    for number, (pattern, is_jpeg) in enumerate(
+        {"{}.png": False, "{}.jpg": True, "{}.JPEG": True}.items()
+    ):
+        make_frames(tmp_path / str(number), 2, pattern=pattern)
+        assert ImageFrames.find(tmp_path / str(number), 2).can_reduce is is_jpeg

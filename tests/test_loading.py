@@ -238,7 +238,8 @@ def test_the_built_in_data_set_is_made_where_it_is_asked_for(tmp_path, monkeypat
 )
 def test_options_decide_the_input(dataset, argv, channels, has_keypoints):
     batch = next(iter(train_loader(options(dataset, *argv))))
-    assert batch.frames.shape == (2, 4, channels, 16, 16)
+    assert batch.frames.dtype == torch.uint8
+    assert batch.prepared().frames.shape == (2, 4, channels, 16, 16)
     assert (batch.keypoints is not None) is has_keypoints
 
 

@@ -179,9 +179,9 @@ def test_only_frames_that_windows_need_are_cropped(video):
     from transforms import Geometry  # noqa: PLC0415
 
     seen = []
-    original = Geometry.apply_to_frames
+    original = Geometry.resize
     patch = pytest.MonkeyPatch()
-    patch.setattr(Geometry, "apply_to_frames", lambda s, f: (seen.append(1), original(s, f))[1])
+    patch.setattr(Geometry, "resize", lambda s, f: (seen.append(1), original(s, f))[1])
     try:
         ask(small_network(), video, whole=True)
         assert len(seen) == 4

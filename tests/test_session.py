@@ -94,7 +94,8 @@ def weights_of(folder):
 
 def numbers_of(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in lines]
+    clocks = {"seconds", "waiting"}
+    return [{k: v for k, v in json.loads(x).items() if k not in clocks} for x in lines]
 
 
 def same(a, b):

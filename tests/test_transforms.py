@@ -1,21 +1,19 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2.functional import resized_crop as torchvision_resized_crop
 
 import transforms
 from transforms import (
-    HEATMAP_MEAN,
-    HEATMAP_STD,
-    RGB_MEAN,
-    RGB_STD,
     Augmentation,
     CropBox,
     Geometry,
     draw_augmentation,
     eval_geometries,
-    to_network_input,
+    reduce_decoding,
     train_geometry,
 )
 
@@ -241,36 +239,79 @@ def test_only_the_given_generator_is_used():
     assert np.array_equal(np.random.get_state()[1], global_before)  # noqa: NPY002
 
 
-# ---------------------------------------------------------------- to the network
+# ---------------------------------------------------------------- reduced decoding
 
 
-def test_every_channel_of_every_frame_has_its_own_constants():
-    """Part 4: the published constants walk through the planes and miss the last ones."""
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)
-    heatmap = rng.random((1, 6, 6), dtype=np.float32)
-    out = to_network_input(
-        np.repeat(frame, 8, axis=0), np.repeat(heatmap, 8, axis=0), as_channel=True
+@given(box=boxes, out=st.integers(8, 90), flip=st.booleans())
+def test_frames_are_resized_bit_by_bit_as_before(box, out, flip):
+    """One by one they gave what torchvision gave for the whole clip at once."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 103, 101, 3), dtype=np.uint8)
+    video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    expected = torchvision_resized_crop(
+        video, box.top, box.left, box.height, box.width, [out, out], antialias=True
     )
-    assert out.shape == (8, 4, 6, 6)
-    assert out.dtype == torch.float32
-    rgb = (frame[0] / 255 - RGB_MEAN) / RGB_STD
-    for t in range(8):
-        assert np.allclose(out[t, :3].numpy(), rgb.transpose(2, 0, 1), atol=1e-5)
-        assert np.allclose(out[t, 3].numpy(), (heatmap[0] - HEATMAP_MEAN) / HEATMAP_STD, atol=1e-5)
+    expected = expected.flip(-1) if flip else expected
+    found = Geometry(box, out, flip).apply_to_frames(frames)
+    assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
 
 
-def test_rgb_survives_where_the_heatmap_is_zero_unless_it_is_masked():
-    """Part 4: resizing RGB and heatmap as RGBA destroyed 72 % of the picture."""
-    frames = np.full((1, 4, 4, 3), 200, np.uint8)
-    heatmap = np.zeros((1, 4, 4), np.float32)
-    heatmap[0, 0, :3] = 0.5, 1 / 255, 0.0041
-    kept = to_network_input(frames, heatmap, as_channel=True)[0, :3]
-    assert torch.equal(kept, to_network_input(frames)[0])
-    masked = to_network_input(frames, heatmap, mask_background=True)
-    assert masked.shape == (1, 3, 4, 4)
-    black = to_network_input(np.zeros_like(frames))[0, :, 0, 0]
-    is_black = (masked[0] == black[:, None, None]).all(dim=0)
-    assert is_black.sum() == 14
-    assert not is_black[0, 0]
-    assert not is_black[0, 2]
+@given(
+    width=st.integers(40, 1500),
+    height=st.integers(40, 1500),
+    out=st.integers(8, 224),
+    crops=st.sampled_from([1, 3, 5, 10]),
+)
+def test_crops_move_to_the_grid_of_reduced_frames_and_stay_inside(width, height, out, crops):
+    views = eval_geometries(width, height, out, crops)
+    reduced = reduce_decoding(views)
+    (k,) = {view.reduction for view in reduced}
+    if k == 1:
+        assert reduced == views
+        assert min(views[0].box.width, views[0].box.height) < 2 * out + 2
+        return
+    for view, before in zip(reduced, views, strict=True):
+        box, old = view.box, before.box
+        assert all(side % k == 0 for side in (box.left, box.top, box.width, box.height))
+        assert min(box.width, box.height) // k >= out
+        assert old.left - k < box.left <= old.left
+        assert old.top - k < box.top <= old.top
+        assert old.width - k < box.width <= old.width
+        assert (view.flip, view.out_size) == (before.flip, before.out_size)
+
+
+@given(
+    x=st.floats(60, 190),
+    y=st.floats(60, 190),
+    k=st.sampled_from([2, 4]),
+    left=st.integers(0, 20),
+    flip=st.booleans(),
+)
+def test_keypoints_follow_reduced_frames_exactly(x, y, k, left, flip):
+    image = dot(x, y, 250, 243, radius=12)[0]
+    height, width = (-(-side // k) for side in image.shape[:2])
+    whole = cv2.copyMakeBorder(
+        image, 0, -image.shape[0] % k, 0, -image.shape[1] % k, cv2.BORDER_REPLICATE
+    )
+    small = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    geometry = Geometry(CropBox(left, 7, 221, 230), 50, flip).reduced(k)
+    found = find_dot(geometry.apply_to_frames(small[None]))
+    moved = geometry.apply_to_keypoints(one_joint(x, y))[0, 0, 0]
+    assert found == pytest.approx(moved[:2], abs=0.2)
+
+
+def test_large_frames_are_decoded_at_an_eighth_and_small_ones_whole():
+    def reduction(width: int, height: int, out: int) -> int:
+        return reduce_decoding(eval_geometries(width, height, out))[0].reduction
+
+    assert reduction(1280, 720, 224) == 2
+    assert reduction(640, 360, 224) == 1
+    assert reduction(640, 360, 112) == 2
+    assert reduction(3840, 2160, 224) == 8
+    assert reduction(512, 512, 224) == 2
+    assert reduction(510, 510, 224) == 1
+
+
+def test_one_small_crop_keeps_all_frames_large():
+    large, small = (Geometry(CropBox(0, 0, side, side), 100) for side in (400, 199))
+    assert {view.reduction for view in reduce_decoding([large, small])} == {1}
+    assert {view.reduction for view in reduce_decoding([large, large])} == {4}

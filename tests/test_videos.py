@@ -75,6 +75,8 @@ def test_every_part_of_a_video_equals_that_of_a_full_decode(kind, tmp_path):
             video = VideoFrames(path, count, first, start, size)
             indices = np.array([count - 1, 0, 1, 0, count // 2])
             assert np.array_equal(video.load(indices, size), full[first + indices])
+            indices = np.unique(indices)
+            assert np.array_equal(list(video.stream(indices, size)), full[first + indices])
             blocks = list(video.blocks(size, 5))
             assert [len(block) for block in blocks[:-1]] == [5] * (len(blocks) - 1)
             assert np.array_equal(np.concatenate(blocks), full[first : first + count])
@@ -385,6 +387,20 @@ def test_a_video_that_is_shorter_than_its_clip_says_so(tmp_path):
     with pytest.raises(IndexError):
         video.load(np.array([-1]), SIZE)
     assert video.load(np.array([], np.int64), SIZE).shape == (0, 48, 64, 3)
+
+
+def test_a_stream_of_a_video_is_in_order_and_whole(tmp_path):
+    video = VideoFrames(write_video(tmp_path / "a.mp4", 20), 20, 0, None, SIZE)
+    assert not video.can_reduce
+    assert list(video.stream(np.array([], np.int64), SIZE)) == []
+    for indices in ([20], [-1, 3]):
+        with pytest.raises(IndexError):
+            list(video.stream(np.array(indices), SIZE))
+    for indices, reduction in (([3, 3], 1), ([3, 2], 1), ([3], 2)):
+        with pytest.raises(ValueError, match=r"a\.mp4"):
+            list(video.stream(np.array(indices), SIZE, reduction))
+    short = VideoFrames(video.path, 30, 0, None, SIZE)
+    assert "ends before frame 20" in complaint(lambda: list(short.stream(np.array([25]), SIZE)))
 
 
 def test_another_size_than_expected_says_so(tmp_path):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from torch import Tensor
 
 from datasets.check.findings import Finding, printable
 from datasets.check.strips import Sheet, Strip
@@ -20,7 +19,6 @@ from datasets.scan import find_clips
 from datasets.sources import find_frames
 from datasets.views import InputSpec
 from errors import InputError
-from transforms import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD
 
 NUM_TILES = 5
 _TILE_HEIGHT, _MOST_TILE_WIDTH = 112, 224  # pixels
@@ -181,19 +179,14 @@ def _draw_network(survey: Survey, record: ClipRecord) -> list[Strip]:
     )
     views = ViewSpec(train=True, may_flip=survey.row.may_flip)
     dataset = ClipDataset(clips, spec, views, layout=survey.row.layout)
-    frames = dataset[SampleKey(epoch=0, index=0)].frames
-    assert frames is not None
-    stack = frames[0].movedim(1, -1)  # (T, S, S, C)
-    rgb = stack[..., :3] * Tensor(RGB_STD) + Tensor(RGB_MEAN)
-    strips = [_strip("input of the network in training, RGB", _as_bytes(rgb))]
-    if survey.has_poses:
-        heat = (stack[..., 3:] * HEATMAP_STD + HEATMAP_MEAN).expand(-1, -1, -1, 3)
-        strips.append(_strip("its heatmap channel", _as_bytes(heat)))
+    sample = dataset[SampleKey(epoch=0, index=0)]
+    assert sample.frames is not None
+    rgb = sample.frames[0].movedim(1, -1).numpy()  # (T, S, S, 3)
+    strips = [_strip("input of the network in training, RGB", list(rgb))]
+    if sample.heatmap is not None:
+        grey = np.rint(255 * sample.heatmap[0].numpy()).astype(np.uint8)
+        strips.append(_strip("its heatmap channel", [cv2.merge([one] * 3) for one in grey]))
     return strips
-
-
-def _as_bytes(values: Tensor) -> list[np.ndarray]:
-    return list((values.clamp(0, 1) * 255).round().byte().numpy())
 
 
 def _strip(caption: str, tiles: Sequence[np.ndarray]) -> Strip:
