@@ -50,8 +50,24 @@ def build_optimizer(
         optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused or None)
     else:
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused or None)
+        optimizer.register_step_pre_hook(_begin_momentum)
     optimizer.register_load_state_dict_pre_hook(_keep_kernels)
     return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Give parameters of SGD that have none a momentum of 0.
+
+    torch's kernel begins with memory as it finds it, and a first step that is not taken, as the
+    loss scale or `StepWatch` want it, would leave it so for the second.
+    """
+    for group in optimizer.param_groups:
+        if not (group.get("fused") and group["momentum"]):
+            continue
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if parameter.grad is not None and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _keep_kernels(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

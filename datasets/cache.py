@@ -205,8 +205,10 @@ def _fill(spec: CacheSpec, missing: Sequence[_Job], total: int, announce: Announ
                 with announce(_plan(spec, jobs, total, damaged)) as progress:
                     _make_files(jobs, spec.workers, progress)
     except OSError as error:
+        # Of a file that cannot take its place the second name is that place.
+        place = error.filename2 or error.filename or spec.folder
         raise InputError(
-            f"{error.filename or spec.folder} cannot be written ({error.strerror or error}): name "
+            f"{place} cannot be written ({error.strerror or error}): name "
             "another folder with --cache_dir, or leave out --cache"
         ) from None
 

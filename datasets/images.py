@@ -60,7 +60,7 @@ def decode_image(
 
 
 def _decode(path: Path, data: bytes, size: tuple[int, int], reduction: int) -> np.ndarray:
-    is_reduced = reduction > 1 and data.startswith(_JPEG_START)
+    is_reduced = reduction > 1 and _has_square_colours(data)
     flags = _REDUCED[reduction] if is_reduced else _COLOUR
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -75,7 +75,7 @@ def _decode(path: Path, data: bytes, size: tuple[int, int], reduction: int) -> n
 
 
 def _shrink(image: np.ndarray, reduction: int) -> np.ndarray:
-    """Average squares of pixels, for a PNG that is called .jpg: only JPEGs decode reduced."""
+    """Average squares of pixels, where decoding cannot do so."""
     height, width, _ = image.shape
     below, right = -height % reduction, -width % reduction
     whole = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
@@ -111,25 +111,43 @@ def _measure(path: Path, data: bytes) -> tuple[int, int]:
     return size
 
 
+def _has_square_colours(data: bytes) -> bool:
+    """Return whether an image is a JPEG that keeps colours as coarsely across as down.
+
+    libjpeg reduces each component for itself: of 4:2:2 and 4:1:1 it would blur the colours.
+    """
+    place = _jpeg_frame(data) if data.startswith(_JPEG_START) else None
+    if place is None or len(data) < place + 12:
+        return False
+    factors = [divmod(byte, 16) for byte in data[place + 11 : place + 10 + 3 * data[place + 9] : 3]]
+    if not factors:
+        return False
+    across, down = (max(factor) for factor in zip(*factors, strict=True))
+    return all(across * v == down * h for h, v in factors)
+
+
 def _header_size(data: bytes) -> tuple[int, int] | None:
     """Return (width, height) as the header says, None when there is no such header."""
     try:
         if data.startswith(_PNG_START):
             width, height = struct.unpack_from(">II", data, 16)
             return width, height
-        return _jpeg_size(data) if data.startswith(_JPEG_START) else None
+        place = _jpeg_frame(data) if data.startswith(_JPEG_START) else None
+        if place is None:
+            return None
+        height, width = struct.unpack_from(">HH", data, place + 5)
+        return width, height
     except (struct.error, IndexError):
         return None
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk the segments of a JPEG (ITU T.81, annex B) to the one that holds its size."""
+def _jpeg_frame(data: bytes) -> int | None:
+    """Walk the segments of a JPEG (ITU T.81, annex B) to the one that holds size and sampling."""
     place = 2
     while data[place] == 0xFF:
         marker = data[place + 1]
         if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height
+            return place
         if marker == _JPEG_DATA:
             return None
         if marker == 0xFF:  # fill byte

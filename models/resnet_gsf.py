@@ -102,7 +102,7 @@ class GSFBottleneck(nn.Module):
 
 def _finish(gsf: GSF, norm: nn.Module, relu: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
     """Return relu(norm(gsf(x)) + shortcut): in evaluation, where possible, in one pass over x."""
-    if _is_constant(norm) and not has_hooks(norm, relu) and _is_like(shortcut, x):
+    if _is_constant(norm) and not has_hooks(gsf, norm, relu) and _is_like(shortcut, x):
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_var is not None
         assert norm.running_mean is not None

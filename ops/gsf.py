@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as everywhere
 
 from errors import InputError
 from ops.gsf_eager import eager_gate, eager_gsf
@@ -192,11 +194,23 @@ class GSF(nn.Module):
 
     def _is_bare(self) -> bool:
         """Return whether the submodules are only parameters: no other norm, no hooks."""
-        return type(self.bn) is nn.BatchNorm2d and not has_hooks(*self.children())
+        bn = self.bn
+        if type(bn) is not nn.BatchNorm2d or bn.weight is None:
+            return False
+        return not has_hooks(*self.children())
 
 
 def has_hooks(*modules: nn.Module) -> bool:
     """Return whether something listens to modules, so that they have to be called."""
+    if any(
+        (
+            everywhere._global_forward_hooks,
+            everywhere._global_forward_pre_hooks,
+            everywhere._global_backward_hooks,
+            everywhere._global_backward_pre_hooks,
+        )
+    ):
+        return True
     return any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         for m in modules
@@ -222,8 +236,9 @@ def _how(x: Tensor) -> str:
 
 
 def _is_transformed() -> bool:
-    """Return whether a transform of torch.func is at work, which no gradient by hand survives."""
-    return bool(torch._C._are_functorch_transforms_active())
+    """Return whether derivatives are taken in a way that no gradient by hand survives."""
+    is_forward = forward_ad._current_level >= 0
+    return is_forward or bool(torch._C._are_functorch_transforms_active())
 
 
 @cache

@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 
-from errors import Interrupted
+from errors import InputError, Interrupted
 from measuring.targets import Outcome, Target
 from tools import benchmark
 
@@ -115,5 +115,5 @@ def test_wrong_options_end_with_one_line(options, capsys):
 
 def test_an_output_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(InputError, match="cannot be made a folder .File exists.: name another"):
         run(tmp_path / "file")

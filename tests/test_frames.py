@@ -248,6 +248,20 @@ def test_a_jpeg_decodes_to_a_part_of_its_size_in_place(tmp_path, k, size, choice
 
 
 @pytest.mark.parametrize("k", [2, 4, 8])
+@pytest.mark.parametrize("sampling", ["420", "422", "440", "411", "444"])
+def test_colours_keep_their_resolution(tmp_path, k, sampling):
+    """libjpeg reduces the colours of 4:2:2 and 4:1:1 more than asked."""
+    x, y = np.meshgrid(np.arange(320), np.arange(240))
+    waves = [127 + 120 * np.sin((x + shift) / 9) * np.cos((y - shift) / 9) for shift in (0, 7, 23)]
+    image = np.stack(waves, axis=-1).astype(np.uint8)
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}")
+    data = encode(image, ".jpg", cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor)
+    (tmp_path / "1.jpg").write_bytes(data)
+    expected = averaged(decode_image(tmp_path / "1.jpg"), k)
+    assert np.abs(decode_image(tmp_path / "1.jpg", k) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
 def test_red_stays_red_and_grey_has_three_channels(tmp_path, k):
     red = np.zeros((40, 64, 3), np.uint8)
     red[..., 2] = 255

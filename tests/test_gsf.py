@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.published_gsf import published_gsf
 from errors import InputError
@@ -247,3 +248,22 @@ def test_defect_24_a_share_beyond_all_channels(ratio):
 def test_defect_24_frames_that_are_no_whole_clips():
     with pytest.raises(ValueError, match="9 frames, no multiple of num_segments 8"):
         GSF(8, 8)(torch.zeros(9, 8, 2, 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own
+def test_forward_mode_keeps_its_tangent():
+    gsf = random_gsf(8, 2, 100).eval()
+    x, tangent = torch.randn(2, 2, 8, 3, 3).unbind(0)
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        out = gsf(torch.autograd.forward_ad.make_dual(x, tangent))
+        found = torch.autograd.forward_ad.unpack_dual(out).tangent
+    _, expected = torch.func.jvp(gsf, (x,), (tangent,))
+    assert_close(found, expected)
+
+
+def test_a_norm_without_weights_goes_another_way():
+    gsf = random_gsf(8, 2, 100).eval()
+    gsf.bn = nn.BatchNorm2d(8, affine=False).eval()
+    x = torch.randn(2, 8, 3, 3)
+    with torch.no_grad():
+        assert_close(gsf(x), published_gsf(gsf, x))

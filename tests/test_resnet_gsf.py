@@ -75,6 +75,40 @@ def test_gsf_stands_between_the_last_convolution_and_its_norm(arch, last):
     assert order == [f"conv{last}", "gsf", f"bn{last}"]
 
 
+@torch.no_grad()
+def test_listeners_see_the_same_in_evaluation_without_gradients():
+    torch.manual_seed(0)
+    network = build_resnet("resnet18", width=8, gsf=True, num_segments=2).eval()
+    x = torch.randn(2, 3, 32, 32)
+    gsf = network.layer1[0].gsf
+    seen = []
+    handle = gsf.register_forward_hook(lambda _, inputs, out: seen.append((inputs, out)))
+    network(x)
+    (features,), out = seen[0]
+    handle.remove()
+    assert torch.allclose(out, gsf(features), atol=1e-6)
+
+    handle = gsf.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 1.5,))
+    changed = network(x)
+    handle.remove()
+    with torch.enable_grad():  # nothing is folded
+        handle = gsf.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 1.5,))
+        expected = network(x)
+        handle.remove()
+    assert torch.allclose(changed, expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_listeners_to_all_modules_see_every_norm():
+    network = build_resnet("resnet18", width=8, gsf=True, num_segments=2).eval()
+    called = []
+    handle = nn.modules.module.register_module_forward_hook(lambda m, *_: called.append(m))
+    network(torch.randn(2, 3, 32, 32))
+    handle.remove()
+    norms = {m for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert norms <= set(called)
+
+
 # ---------------------------------------------------------------- channels and weights
 
 

@@ -258,3 +258,35 @@ def test_an_older_checkpoint_goes_on(method):
     run(old, Loader(batches(3)))
     run(resumed, Loader(batches(3)))
     assert torch.allclose(weights_of(old), weights_of(resumed), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["sgd", "adamw"])
+def test_a_first_step_that_is_not_taken_leaves_nothing_behind(method):
+    """torch's kernel takes the memory of new buffers as it finds it."""
+    torch.manual_seed(0)
+    weights = torch.randn(1000)
+    ours, other = (nn.Parameter(weights.clone()) for _ in range(2))
+    fused = build_optimizer(nn.ParameterList([ours]), method, 0.1, 0.9, 0.0)
+    loop = type(fused)([other], lr=0.1, **({"momentum": 0.9} if method == "sgd" else {}))
+    if method == "adamw":
+        loop.param_groups[0]["weight_decay"] = 0.0
+    for step in range(3):
+        poison = [torch.full((1000,), 1e30) for _ in range(20)]
+        del poison
+        gradient = torch.full((1000,), float(step + 1))
+        ours.grad, other.grad = gradient.clone(), gradient.clone()
+        fused.found_inf = torch.tensor(float(step == 0))
+        fused.step()
+        if step:
+            loop.step()
+    assert torch.allclose(ours, other, atol=1e-6)
+
+
+def test_a_parameter_may_get_its_first_gradient_late():
+    layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    optimizer = build_optimizer(layers, "sgd", 0.1, 0.9, 0.0)
+    for layer in layers:
+        optimizer.zero_grad(set_to_none=True)
+        layer(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    assert all(torch.isfinite(p).all() for p in layers.parameters())

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from console import say, warn  # noqa: E402
-from errors import Interrupted, run_script  # noqa: E402
+from errors import InputError, Interrupted, run_script  # noqa: E402
 from files import write_json, write_text  # noqa: E402
 from machine import choose_device, num_cores, prepare_cpu  # noqa: E402
 from measuring.chart import render_chart  # noqa: E402
@@ -56,22 +56,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print tables, write files; exit with 1 when a promise is missed."""
     args = parse_benchmark_args(argv)
     device = choose_device(args.device, None)
-    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--output {args.output} cannot be made a folder ({error.strerror}): name another"
+        ) from None
     prepare_cpu(args.threads[0])
     torch.backends.cudnn.benchmark = True  # as in training: the fastest convolution of each size
     signal.signal(signal.SIGTERM, _stop)
     facts = machine_facts(device)
     introduce(args, facts)
     sections: dict[str, Section] = {}
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        plan = make_plan(args, device, Path(folder))
-        for part in args.what:
-            for measure in PARTS[part]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            plan = make_plan(args, device, Path(folder))
+            for measure in (measure for part in args.what for measure in PARTS[part]):
                 section = measure(plan)
                 sections[section.name] = section
                 say("\n" + (markdown_table if args.markdown else text_table)(section) + "\n")
-    outcomes = check_targets(sections, device.type)
-    write_results(args, facts, list(sections.values()), outcomes)
+    finally:  # what has been measured is kept, whatever stops the rest
+        outcomes = check_targets(sections, device.type)
+        if sections:
+            write_results(args, facts, list(sections.values()), outcomes)
     if args.check:
         check(outcomes)
 

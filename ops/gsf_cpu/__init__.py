@@ -7,6 +7,7 @@ and a few numbers for each channel and frame are kept.
 """
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -23,9 +24,28 @@ from ops.gsf_plain import GSFWeights, refuse_double_backward
 def _loops() -> ModuleType | None:
     """Import the compiled loops, when first needed: `work.py`, or None without numba."""
     try:
-        return importlib.import_module("ops.gsf_cpu.work")
-    except (ImportError, AttributeError):  # no numba, or one whose insides are not as we know them
+        import numba
+    except ImportError:
         return None
+    except Exception as error:  # noqa: BLE001 - a broken installation raises anything
+        _warn(error)
+        return None
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return None
+    try:
+        return importlib.import_module("ops.gsf_cpu.work")
+    except Exception as error:  # noqa: BLE001 - insides of numba that are not as we know them
+        _warn(error)
+        return None
+
+
+def _warn(error: Exception) -> None:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    warnings.warn(
+        f"numba does not work here ({reason}): GSF takes PyTorch's operations, the same numbers "
+        "slower; install numba anew, or remove it",
+        stacklevel=2,
+    )
 
 
 def can_run(x: Tensor) -> bool:

@@ -53,22 +53,34 @@ class Kernel:
         self._run: Callable[..., Any]
         function.__qualname__ += f"_{_VERSION}"
         try:
-            self._run = njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)(function)
+            self._run = self._on_disk()
         except RuntimeError:  # no folder that can be written to
             self._run = self._without_disk()
+
+    def _on_disk(self) -> Callable[..., Any]:
+        return njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)(self._function)
 
     def _without_disk(self) -> Callable[..., Any]:
         return njit(nogil=True, fastmath=_FAST, error_model="numpy")(self._function)
 
     def __call__(self, *arguments: Any) -> None:
-        """Run; files that are broken, locked or cannot be written cost a compilation."""
+        """Run; files that are broken are written anew, others that do not serve left alone."""
         try:
             self._run(*arguments)
         except Exception:  # noqa: BLE001 - unpickling foreign bytes raises anything
-            self._run = self._without_disk()
-            self._run_anew(*arguments)
+            self._run_renewed(*arguments)
 
-    def _run_anew(self, *arguments: Any) -> None:
+    def _run_renewed(self, *arguments: Any) -> None:
+        """Run after a failure: with an empty index of what is on disk, or without the disk."""
+        try:
+            self._run._cache.flush()  # type: ignore[attr-defined]
+            self._run = self._on_disk()
+            self._run(*arguments)
+        except Exception:  # noqa: BLE001 - as above
+            self._run = self._without_disk()
+            self._run_without_disk(*arguments)
+
+    def _run_without_disk(self, *arguments: Any) -> None:
         try:
             self._run(*arguments)
         except NumbaError as error:
