@@ -5,8 +5,6 @@ TRITON_INTERPRET=1. Blocks are interpreted one by one: inputs are small, and so 
 programs that sums are split for.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,8 +13,8 @@ from ops import gsf_cuda
 from ops.gsf import GSF
 from ops.gsf_cuda import launch, layout
 from ops.gsf_plain import GSFWeights
+from tests.golden_gsf import CASES, assert_gradients, load
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden" / "gsf"
 LAST = torch.channels_last
 
 
@@ -115,22 +113,15 @@ def test_half_precision(dtype, layout, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*_t8_r100.pt")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in CASES if path.stem.endswith("_t8_r100")], ids=lambda p: p.stem
+)
 def test_published_vectors(path):
-    case = torch.load(path, weights_only=True)
-    channels, num_segments = (int(v) for v in case["config"][:2])
-    gsf = GSF(channels, num_segments)
-    gsf.load_state_dict({k[3:]: v for k, v in case.items() if k.startswith("sd.")})
+    case, gsf = load(path)
     with torch.no_grad():
         assert_close(fused(gsf.eval(), case["x"]), case["eval_out"], 1e-5)
-    x = case["x"].requires_grad_()
-    out = fused(gsf.train(), x)
-    assert_close(out, case["train_out"], 1e-5)
-    generator = torch.Generator().manual_seed(int(case["cotangent_seed"]))
-    out.backward(torch.randn(out.shape, generator=generator))
-    assert_close(x.grad, case["grad_x_ct"], 1e-5)
-    for name, parameter in gsf.named_parameters():
-        assert_close(parameter.grad, case[f"grad_ct.{name}"], 1e-5)
+        assert_close(fused(gsf.train(), case["x"]), case["train_out"], 1e-5)
+    assert_gradients(path, "ct", fused)
 
 
 def test_statistics_of_a_batch_far_from_zero():

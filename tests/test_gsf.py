@@ -2,7 +2,6 @@
 
 import copy
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from torch import nn
 from benchmarks.published_gsf import published_gsf
 from errors import InputError
 from ops.gsf import GSF, formulation
+from tests.golden_gsf import assert_close, assert_gradients, load, on_golden_cases
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden" / "gsf"
-CASES = sorted(GOLDEN.glob("*.pt"))
 SHAPES = [(8, 1, 100), (8, 2, 100), (16, 5, 100), (24, 4, 50), (20, 3, 40)]
 
 
@@ -43,49 +41,25 @@ def gradients(gsf, x, function, cotangent):
     return torch.autograd.grad((function(x) * cotangent).sum(), [x, *gsf.parameters()])
 
 
-def assert_close(ours, theirs, tolerance=1e-5):
-    scale = max(1.0, theirs.abs().max().item())
-    assert (ours - theirs).abs().max() < tolerance * scale
-
-
 # ---------------------------------------------------------------- the published vectors
 
 
-@pytest.mark.skipif(not CASES, reason="the golden vectors of the published GSF are not here")
-@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-class TestGolden:
-    @staticmethod
-    def load(path):
-        case = torch.load(path, weights_only=True)
-        channels, num_segments, ratio = (int(v) for v in case["config"][:3])
-        gsf = GSF(channels, num_segments, ratio)
-        state = {k.removeprefix("sd."): v for k, v in case.items() if k.startswith("sd.")}
-        gsf.load_state_dict(state)
-        return case, gsf
+@on_golden_cases
+def test_golden_outputs_and_running_statistics(path, way):
+    case, gsf = load(path)
+    with torch.no_grad():
+        assert_close(gsf.eval()(case["x"]), case["eval_out"])
+        assert_close(gsf.train()(case["x"]), case["train_out"])
+    after = {k: v for k, v in case.items() if k.startswith("after_train.")}
+    assert after
+    for key, value in after.items():
+        assert_close(gsf.state_dict()[key.removeprefix("after_train.")], value)
 
-    def test_outputs_and_running_statistics(self, path, way):
-        case, gsf = self.load(path)
-        with torch.no_grad():
-            assert_close(gsf.eval()(case["x"]), case["eval_out"])
-            assert_close(gsf.train()(case["x"]), case["train_out"])
-        after = {k: v for k, v in case.items() if k.startswith("after_train.")}
-        assert after
-        for key, value in after.items():
-            assert_close(gsf.state_dict()[key.removeprefix("after_train.")], value)
 
-    @pytest.mark.parametrize("kind", ["sum", "ct"])
-    def test_gradients(self, path, kind, way):
-        case, gsf = self.load(path)
-        x = case["x"].requires_grad_()
-        out = gsf.train()(x)
-        cotangent = torch.ones_like(out)
-        if kind == "ct":
-            generator = torch.Generator().manual_seed(int(case["cotangent_seed"]))
-            cotangent = torch.randn(out.shape, generator=generator)
-        out.backward(cotangent)
-        assert_close(x.grad, case[f"grad_x_{kind}"])
-        for name, parameter in gsf.named_parameters():
-            assert_close(parameter.grad, case[f"grad_{kind}.{name}"])
+@on_golden_cases
+@pytest.mark.parametrize("kind", ["sum", "ct"])
+def test_golden_gradients(path, kind, way):
+    assert_gradients(path, kind, lambda gsf, x: gsf(x))
 
 
 # ---------------------------------------------------------------- against the plain formulation

@@ -1,7 +1,6 @@
 """What ours is measured against computes the published numbers, at the published cost."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,50 +9,27 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.published_gsf import PublishedGSF, published_gsf
 from ops.gsf import GSF
+from tests.golden_gsf import assert_close, assert_gradients, load, on_golden_cases
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "reference" / "golden" / "gsf"
-CASES = sorted(GOLDEN.glob("*.pt"))
 VIEWS = {"view", "transpose", "permute", "slice", "select", "unsqueeze", "expand", "detach"}
 VIEWS |= {"alias", "empty", "_unsafe_view", "split", "unbind", "as_strided", "squeeze"}
 
 
-def assert_close(ours, theirs, tolerance=1e-5):
-    assert (ours - theirs).abs().max() < tolerance * max(1.0, theirs.abs().max().item())
+@on_golden_cases
+def test_outputs_and_running_statistics(path):
+    case, gsf = load(path)
+    module = PublishedGSF(gsf)
+    with torch.no_grad():
+        assert_close(module.eval()(case["x"]), case["eval_out"])
+        assert_close(module.train()(case["x"]), case["train_out"])
+    for name in ("bn.running_mean", "bn.running_var"):
+        assert_close(gsf.state_dict()[name], case[f"after_train.{name}"])
 
 
-@pytest.mark.skipif(not CASES, reason="the golden vectors of the published GSF are not here")
-@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-class TestGolden:
-    @staticmethod
-    def load(path):
-        case = torch.load(path, weights_only=True)
-        channels, num_segments, ratio = (int(v) for v in case["config"][:3])
-        gsf = GSF(channels, num_segments, ratio)
-        gsf.load_state_dict({k[3:]: v for k, v in case.items() if k.startswith("sd.")})
-        return case, gsf
-
-    def test_outputs_and_running_statistics(self, path):
-        case, gsf = self.load(path)
-        module = PublishedGSF(gsf)
-        with torch.no_grad():
-            assert_close(module.eval()(case["x"]), case["eval_out"])
-            assert_close(module.train()(case["x"]), case["train_out"])
-        for name in ("bn.running_mean", "bn.running_var"):
-            assert_close(gsf.state_dict()[name], case[f"after_train.{name}"])
-
-    @pytest.mark.parametrize("kind", ["sum", "ct"])
-    def test_gradients(self, path, kind):
-        case, gsf = self.load(path)
-        x = case["x"].requires_grad_()
-        out = published_gsf(gsf.train(), x)
-        cotangent = torch.ones_like(out)
-        if kind == "ct":
-            generator = torch.Generator().manual_seed(int(case["cotangent_seed"]))
-            cotangent = torch.randn(out.shape, generator=generator)
-        out.backward(cotangent)
-        assert_close(x.grad, case[f"grad_x_{kind}"])
-        for name, parameter in gsf.named_parameters():
-            assert_close(parameter.grad, case[f"grad_{kind}.{name}"])
+@on_golden_cases
+@pytest.mark.parametrize("kind", ["sum", "ct"])
+def test_gradients(path, kind):
+    assert_gradients(path, kind, published_gsf)
 
 
 def test_the_function_leaves_the_module_as_it_was():
