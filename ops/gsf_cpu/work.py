@@ -28,7 +28,8 @@ _SMALL = 256
 
 # ---------------------------------------------------------------- threads
 
-# The one pool, and what it was made for: process (a fork has no threads), threads, denormals.
+# By what they were made for: process (a fork has none of its parent's threads), threads, denormals.
+# None is shut down: another thread may be about to use it, and a program has one or two.
 _pools: dict[tuple[int, int, bool], ThreadPoolExecutor] = {}
 
 
@@ -37,12 +38,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     flush = bool(np.float32(1e-38) * np.float32(1e-3) == 0)
     key = (os.getpid(), threads, flush)
     if key not in _pools:
-        for pool in _pools.values():
-            pool.shutdown(wait=False)
-        _pools.clear()
-        _pools[key] = ThreadPoolExecutor(
+        pool = ThreadPoolExecutor(
             threads, "gsf", initializer=torch.set_flush_denormal, initargs=(flush,)
         )
+        return _pools.setdefault(key, pool)
     return _pools[key]
 
 
