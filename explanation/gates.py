@@ -50,7 +50,7 @@ def early_and_late(model: nn.Module) -> list[str]:
 
 @contextmanager
 def recorded_gates(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, GateMaps]]:
-    """Record the gates of some modules while the model runs; its numbers stay the same.
+    """Record the gates of some modules while the model runs; its numbers stay, but for rounding.
 
     Args:
         model: any.
