@@ -167,7 +167,7 @@ def train_geometry(
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, with the 13 places of its released
     recipe, which GSF and GSP use.
     """
-    pairs = _crop_sizes(width, height, field, tuple(scales))
+    pairs = crop_sizes(width, height, field, tuple(scales))
     crop_width, crop_height = pairs[rng.integers(len(pairs))]
     column, row = _PLACES[rng.integers(len(_PLACES))]
     left, top = (width - crop_width) * column // 4, (height - crop_height) * row // 4
@@ -176,7 +176,7 @@ def train_geometry(
 
 
 @lru_cache(maxsize=4096)
-def _crop_sizes(
+def crop_sizes(
     width: int, height: int, field: FieldOfView, scales: tuple[float, ...]
 ) -> tuple[tuple[int, int], ...]:
     """Return the (width, height) that a training crop may have: one entry a draw."""

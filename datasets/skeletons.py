@@ -19,7 +19,7 @@ from datasets.sampling import sample_frames
 from datasets.views import fit_people
 from ops.batch import Batch
 from ops.skeleton import BodyTrack, normalize_keypoints, swap_left_right
-from transforms import Geometry
+from transforms import Geometry, crop_sizes
 
 # Some 30 MB.
 _MOST_UNITS = 200_000
@@ -42,6 +42,20 @@ class SkeletonDataset(ClipDataset):
             self._measure(nobody if clip.keypoints is None else clip.keypoints)
             for clip in self.clips
         ]
+        if self.views.train:
+            self._measure_crops()
+
+    def _measure_crops(self) -> None:
+        """Find the units of every size of crop now: later it would take time in every epoch."""
+        views, side = self.views, self.spec.input_size
+        for index, (clip, body) in enumerate(zip(self.clips, self._bodies, strict=True)):
+            sizes = crop_sizes(*clip.size, self.spec.field_of_view, views.crop_scales)
+            is_read = clip.keypoints is None and clip.poses is not None
+            if body is None or is_read or len(self._units) + len(sizes) > _MOST_UNITS:
+                continue
+            units = body.units(np.array([(side / width, side / height) for width, height in sizes]))
+            keys = ((index, width, height) for width, height in sizes)
+            self._units.update(zip(keys, units.tolist(), strict=True))
 
     @property
     def is_quick(self) -> bool:
@@ -83,7 +97,8 @@ class SkeletonDataset(ClipDataset):
             return
         # As one array: numpy would make one of each list of three numbers.
         seeds = np.array([(self.seed, key.epoch, key.index) for key in keys], np.uint32)
-        yield from map(np.random.default_rng, seeds)
+        for seed in seeds:  # what `default_rng` makes of them, without its detours
+            yield np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 
     def _measure(self, keypoints: np.ndarray) -> BodyTrack | None:
         if self.spec.pose_normalize != "clip":
@@ -142,9 +157,11 @@ class SkeletonDataset(ClipDataset):
         tracks = tracks[:, :, None]  # (B, n, 1, T, M, V, 3)
         B, n, C = *tracks.shape[:2], flips.shape[1]
         placed = np.empty((B, n, C, *tracks.shape[3:]), np.float32)
-        placed[..., :2] = tracks[..., :2] * moves[..., :2] + moves[..., 2:]
-        placed[..., 2] = tracks[..., 2]
-        placed[np.broadcast_to(tracks[..., 2] <= 0, placed.shape[:-1])] = 0
+        seen = tracks[..., 2] > 0
+        for axis in (0, 1):  # one at a time: numpy is slow along axes of 2
+            moved = tracks[..., axis] * moves[..., axis] + moves[..., 2 + axis]
+            placed[..., axis] = np.where(seen, moved, 0)
+        placed[..., 2] = np.where(seen, tracks[..., 2], 0)
         views = placed.swapaxes(1, 2)
         views[flips] = swap_left_right(views[flips], self.layout)
         rows = placed.reshape(-1, *placed.shape[3:])  # (B * n * C, T, M, V, 3)

@@ -1,7 +1,7 @@
 """Joint layouts, mirroring and normalisation of keypoints."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -303,14 +303,23 @@ class BodyTrack:
 
     def unit(self, scale: tuple[float, float] = (1.0, 1.0)) -> float:
         """Return the median length of the torso, or its guess, in frames stretched by `scale`."""
-        torso, body = _lengths(self.spans, self.extents, scale)
-        for lengths in (torso, body):
-            ordered = np.sort(lengths)  # NaN comes last
-            count = len(ordered) - int(np.isnan(ordered).sum())
-            if count:
-                median = float(ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-                return median if median > 0 else 1.0
-        return 1.0
+        return float(self.units(np.array([scale]))[0])
+
+    def units(self, scales: np.ndarray) -> np.ndarray:
+        """Return the units (S,) in frames stretched by each of `scales` (S, 2)."""
+        torso, body = _lengths(self.spans, self.extents, (scales[:, :1], scales[:, 1:]))
+        units = _median_of_numbers(torso)
+        guessed = np.isnan(units)
+        if guessed.any():
+            units[guessed] = _median_of_numbers(body[guessed])
+        return np.where(units > 0, units, 1.0)
+
+
+def _median_of_numbers(lengths: np.ndarray) -> np.ndarray:
+    """Return the median (S,) of each row of (S, N) that is not NaN; NaN where all are."""
+    ordered = np.sort(lengths, axis=1)  # NaN comes last
+    rows, count = np.arange(len(ordered)), (~np.isnan(ordered)).sum(axis=1)
+    return (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2]) / 2
 
 
 def _frames_of_reference(
@@ -336,9 +345,12 @@ def _spans(person: np.ndarray, layout: SkeletonLayout) -> tuple[np.ndarray, np.n
 
 
 def _lengths(
-    spans: np.ndarray, extents: np.ndarray, scale: tuple[float, float] = (1.0, 1.0)
+    spans: np.ndarray, extents: np.ndarray, scale: tuple[Any, Any] = (1.0, 1.0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the torso's length and its guess from the body's extent, each (N,), NaN if unseen."""
+    """Return the torso's length and its guess from the body's extent, each (N,), NaN if unseen.
+
+    For factors x, y of shape (S, 1) each (S, N).
+    """
     (scale_x, scale_y), (x, y) = scale, spans.T
     extent = np.maximum(scale_x * extents[:, 0], scale_y * extents[:, 1])
     torso = np.sqrt((scale_x * x) ** 2 + (scale_y * y) ** 2)
