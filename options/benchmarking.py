@@ -90,7 +90,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quick",
         action="store_true",
-        help="small work: shows in a minute that all runs, and measures little",
+        help="small work: shows that all runs, and measures little",
     )
     group.add_argument(
         "--output",
