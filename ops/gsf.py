@@ -85,6 +85,8 @@ class GSF(nn.Module):
         gsf_ch_ratio: share of the channels, per cent. They must be a multiple of 4: two groups,
             each interleaved in two halves.
 
+    Of the convolutions only the weights are used: hooks on them never fire, those on `bn` do.
+
     Raises:
         InputError: the share is no positive multiple of 4 channels.
     """
