@@ -4,9 +4,12 @@ Apart from `reports.py`, whose libraries take seconds to load, so that a program
 them answers at once.
 """
 
+import io
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Self
 
 from tqdm import tqdm
@@ -27,6 +30,23 @@ def warn(text: str) -> None:
     say(f"\033[31m{line}\033[0m" if sys.stdout.isatty() else line)
 
 
+class _Nowhere(io.TextIOBase):
+    """An output that nobody reads."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@contextmanager
+def talking(speaks: bool) -> Iterator[None]:
+    """Let this process print lines and bars, or not; errors are always printed."""
+    if speaks:
+        yield
+        return
+    with redirect_stdout(_Nowhere()):
+        yield
+
+
 class StepLine:
     """Progress of one pass: a bar on a terminal, else a line every `every` steps."""
 
@@ -37,7 +57,7 @@ class StepLine:
     def __call__(self, done: int, total: int, loss: float = math.nan) -> None:
         """Report that `done` of `total` steps are done, with the mean loss so far."""
         shown = "" if math.isnan(loss) else f"loss {loss:.4f}"
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not isinstance(sys.stdout, _Nowhere):
             if self._bar is None:
                 self._bar = tqdm(total=total, desc=self._name, initial=done - 1, leave=False)
             self._bar.set_postfix_str(shown, refresh=False)

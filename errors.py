@@ -15,12 +15,20 @@ class InputError(ValueError):
     """
 
 
-class Interrupted(Exception):  # noqa: N818 - it is an event, not a fault
-    """A signal asked the program to stop; `signum` says which."""
+class Interrupted(BaseException):  # noqa: N818 - it is an event, not a fault
+    """A signal asked the program to stop; `signum` says which.
+
+    It may be raised anywhere, also inside of libraries, whose `except Exception` must not keep it.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """Return 130 or 143; job systems announce the end by SIGUSR1, and mean SIGTERM."""
+        return 128 + (signal.SIGINT if self.signum == signal.SIGINT else signal.SIGTERM)
 
 
 def one_line(error: InputError) -> str:
@@ -45,7 +53,7 @@ def run_script(main: Callable[[], object]) -> None:
     """Run a script and end it as users and job systems expect.
 
     Exit codes: 0 on success; 2 with one line on an `InputError` or when a file cannot be read or
-    written; 128 plus the signal after a signal.
+    written; 130 after SIGINT, 143 after SIGTERM and SIGUSR1.
     """
     try:
         main()
@@ -53,7 +61,7 @@ def run_script(main: Callable[[], object]) -> None:
     except InputError as error:
         _end(one_line(error))
     except Interrupted as event:
-        sys.exit(128 + event.signum)
+        sys.exit(event.exit_code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:

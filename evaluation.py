@@ -8,24 +8,25 @@ from typing import Any
 
 import numpy as np
 
-import session
+import assembly
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
 from datasets.loading import SPLITS, DataSource, build_eval_loader
 from datasets.records import PUBLISHED
-from engine import evaluate
 from errors import InputError
 from machine import (
     StopRequest,
     choose_channels_last,
-    choose_device,
+    choose_own_device,
+    num_cores,
     prepare_cpu,
     tune_network,
 )
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from options.testing import adopt_options
+from ranks import Ranks
 from results.calibration import Kind, Temperature
 from results.compare import Comparison, align, compare, holm
 from results.ensembles import TunedWeights, combine, normalise_weights, refuse_tested, tune_weights
@@ -34,6 +35,7 @@ from results.metrics import Metrics
 from results.score_files import ClipScores, read_scores
 from results.selection import names_protocol, overlap_protocol, selection_reasons
 from resume import find_seen_clips, refuse_seen_clips, shared_by_lists
+from scoring import evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,14 @@ class Outcome:
         return dict(zip(found, holm(raw), strict=True))
 
 
-def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Namespace]:
+def score_models(
+    args: argparse.Namespace, ranks: Ranks | None = None
+) -> tuple[list[Scored], argparse.Namespace]:
     """Score the checkpoints of `--weights` or read the files of `--scores`.
+
+    Args:
+        args: options of test_models.py.
+        ranks: the processes that share the clips; each gets all scores.
 
     Returns:
         The models, temperatures applied, and the options of the first of them.
@@ -126,7 +134,7 @@ def score_models(args: argparse.Namespace) -> tuple[list[Scored], argparse.Names
         for number, path in enumerate(args.weights):
             adopted = adopt_options(args, checkpoint_options(path), path)
             options = adopted if number == 0 else options
-            models.append(_score_model(adopted))
+            models.append(_score_model(adopted, ranks or Ranks()))
     for model in models:
         if model.val is not None and args.split == "test":
             refuse_tested(model.val, model.scores, f"the val list of {model.name}")
@@ -142,31 +150,35 @@ def _read_models(args: argparse.Namespace) -> list[Scored]:
     ]
 
 
-def _score_model(args: argparse.Namespace) -> Scored:
-    prepare_cpu(args.threads)
-    source = session.open_data(args)
-    scores, clips = score_list(args, source, args.split)
+def _score_model(args: argparse.Namespace, ranks: Ranks) -> Scored:
+    prepare_cpu(args.threads or max(1, num_cores() // (2 * ranks.neighbours)))
+    with ranks.first_goes_first(f"data of {args.weights}", ranks.check):
+        source = assembly.open_data(args)
+    scores, clips = score_list(args, source, args.split, ranks)
     needs_val = args.calibrate or args.tune_on_val
-    val = score_list(args, source, "val")[0] if needs_val else None
+    val = score_list(args, source, "val", ranks)[0] if needs_val else None
     return Scored(str(args.weights), scores, val, tested=Tested(args, source, clips))
 
 
 def score_list(
-    args: argparse.Namespace, source: DataSource, split: str
+    args: argparse.Namespace, source: DataSource, split: str, ranks: Ranks
 ) -> tuple[ClipScores, ClipDataset]:
     """Score the clips of a list with the checkpoint `args.weights`; return them as well."""
-    device = choose_device(args.device, args.gpus)
-    clips = build_eval_loader(
-        args,
-        source,
-        split,
-        num_clips=args.num_clips,
-        test_crops=args.test_crops,
-        batch_size=args.batch_size,
-        estimate=session.build_estimate(args, device),
-        announce=session.announce,
-    )
-    seen = _check_seen(args, source, split, session.clips_of(clips))
+    device = choose_own_device(args.device, args.gpus, ranks.own_share)
+    ranks.start_group(device, args.rank_timeout)
+    with ranks.first_goes_first(f"{split} of {args.weights}", ranks.check):  # it may store frames
+        clips = build_eval_loader(
+            args,
+            source,
+            split,
+            num_clips=args.num_clips,
+            test_crops=args.test_crops,
+            batch_size=args.batch_size,
+            estimate=assembly.build_estimate(args, device),
+            announce=assembly.announce,
+            share=ranks.own_share,
+        )
+    seen = _check_seen(args, source, split, assembly.clips_of(clips))
     protocol = PUBLISHED if source.is_published else seen
     model = build_model(args, len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
@@ -181,9 +193,10 @@ def score_list(
             most_rows=max(args.batch_size, 2),
             stop=stop,
             progress=line,
+            ranks=ranks,
         )
     say(f"{args.dataset}, {split} list, {args.num_clips} x {args.test_crops} views of a clip")
-    session.say_missing_poses(clips)
+    assembly.say_missing_poses(clips)
     kind: Kind = "probabilities" if args.softmax else "logits"
     scores = ClipScores(
         clips=tuple(found.clips),
@@ -195,7 +208,7 @@ def score_list(
         split=split,
         protocol=protocol,
     )
-    return scores, session.clips_of(clips)
+    return scores, assembly.clips_of(clips)
 
 
 def _check_seen(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from console import StepLine, say
 from datasets.frames import ImageFrames
@@ -16,9 +15,8 @@ from datasets.pose_files import write_frame_poses
 from datasets.poses import save_poses
 from datasets.prepare.ahead import Ahead
 from datasets.prepare.pose_jobs import DecodedPart, PoseJob, decode_jobs
-from errors import InputError
 from files import alone_in
-from machine import StopRequest, choose_device
+from machine import StopRequest
 from models.estimators import Estimator
 from ops.people import Detections
 from ops.tracking import follow_people, most_confident
@@ -196,25 +194,7 @@ class Worker:
         return follow_people(people, part.size, self.args.max_people, part.boxes)
 
 
-# ---------------------------------------------------------------- the machine
-
-
-def device_of(args: argparse.Namespace, ranks: Ranks) -> torch.device:
-    """Return the device of this process.
-
-    Raises:
-        InputError: it is not there, or --gpus names too few.
-    """
-    gpus = args.gpus
-    if ranks.count > 1:
-        if gpus is not None and ranks.local >= len(gpus):
-            raise InputError(
-                f"--gpus names {len(gpus)} devices, and torchrun starts more processes: name one "
-                "for each"
-            )
-        is_cuda = choose_device(args.device, None).type == "cuda"
-        gpus = [gpus[ranks.local] if gpus else ranks.local] if gpus or is_cuda else None
-    return choose_device(args.device, gpus)
+# ---------------------------------------------------------------- the folder
 
 
 @contextmanager

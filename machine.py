@@ -4,6 +4,9 @@ import ctypes
 import os
 import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -11,23 +14,37 @@ import torch
 from torch import nn
 
 from errors import InputError, Interrupted
+from ops.dealing import Share
 
+# SIGUSR1 is what SLURM sends before it takes a machine away.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
 # glibc's names for mallopt, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag that loops poll between steps.
+    """Turns SIGINT, SIGTERM and SIGUSR1 into a flag that loops poll between steps.
 
-    Use as a context manager. A second signal ends the program at once.
+    Use as a context manager. The same event may be signalled twice, by a terminal and by torchrun:
+    a signal within `patience` seconds of the first is taken as the same; a later one ends the
+    program at once.
+
+    Attributes:
+        signum: the signal that came; None before.
+        alone: this process may stop without asking others; `poll` and `at_once` do nothing else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 1.0) -> None:
         self.signum: int | None = None
+        self.alone = True
+        self._patience, self._since = patience, 0.0
+        self._is_at_once = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in STOP_SIGNALS:
             self._previous[signum] = signal.signal(signum, self._request)
         return self
 
@@ -36,13 +53,29 @@ class StopRequest:
             signal.signal(signum, handler)
 
     def _request(self, signum: int, _frame: FrameType | None) -> None:
-        self.signum = signum
-        signal.signal(signum, signal.SIG_DFL)
+        now = time.monotonic()
+        if self.signum is None:
+            self.signum, self._since = signum, now
+        elif now - self._since > self._patience:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        if self._is_at_once:
+            self.poll()
 
     def poll(self) -> None:
-        """Raise `Interrupted` when a signal has come."""
-        if self.signum is not None:
+        """Raise `Interrupted` when a signal has come, and this process may stop alone."""
+        if self.signum is not None and self.alone:
             raise Interrupted(self.signum)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block at any point of it, by `Interrupted`."""
+        outer, self._is_at_once = self._is_at_once, True
+        try:
+            self.poll()
+            yield
+        finally:
+            self._is_at_once = outer
 
 
 def choose_device(name: str, gpus: list[int] | None) -> torch.device:
@@ -68,6 +101,23 @@ def choose_device(name: str, gpus: list[int] | None) -> torch.device:
     return torch.device(name, gpus[0]) if gpus is not None else torch.device(name)
 
 
+def choose_own_device(name: str, gpus: list[int] | None, share: Share) -> torch.device:
+    """Return the device of one of several processes: each on a machine has a GPU of its own.
+
+    Raises:
+        InputError: it is not there, or `--gpus` names too few.
+    """
+    if share.count > 1:
+        if gpus is not None and share.local >= len(gpus):
+            raise InputError(
+                f"--gpus names {len(gpus)} devices, and torchrun starts more processes: name one "
+                "for each"
+            )
+        is_cuda = choose_device(name, None).type == "cuda"
+        gpus = [gpus[share.local] if gpus else share.local] if gpus or is_cuda else None
+    return choose_device(name, gpus)
+
+
 def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
@@ -80,6 +130,13 @@ def choose_amp_dtype(enabled: bool, name: str | None, device: torch.device) -> t
         return None
     name = name or ("fp16" if device.type == "cuda" else "bf16")
     return {"fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error means that tensors found no room, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def has_fast_bf16() -> bool:

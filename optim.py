@@ -103,12 +103,36 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> Tensor:
 # ---------------------------------------------------------------- steps
 
 
+class NonFinite(InputError):  # noqa: N818 - it is an event, and may be let pass
+    """Loss or gradient of a step are not finite; the step was not taken.
+
+    Attributes:
+        epoch, step: where.
+        loss, norm: of the step and of its gradient.
+        clips: of the step, in this process.
+        losses: mean loss of each forward pass of the step, if they are known.
+    """
+
+    def __init__(
+        self, epoch: int, step: int, loss: float, norm: float, clips: tuple[str, ...]
+    ) -> None:
+        super().__init__(
+            f"the loss is {loss:.4g} and the norm of its gradient {norm:.4g} in epoch {epoch}, "
+            f"step {step} (clips {', '.join(clips)}); both must be finite: lower --lr, look at "
+            "these clips, or let some such steps pass with --skip_nonfinite"
+        )
+        self.epoch, self.step, self.loss, self.norm = epoch, step, loss, norm
+        self.clips = clips
+        self.losses: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """Numbers of a step on their way to the host.
 
     Attributes:
-        values: (2,) norm of the gradient and mean loss; on the host, valid after `arrived`.
+        values: (3,) norm of the gradient, loss, mean loss of the epoch so far; on the host, valid
+            after `arrived`.
         arrived: None if they are there already.
         step: number of the step in its epoch.
         clips: names of its clips.
@@ -123,14 +147,17 @@ class _Reading:
 
 
 class StepWatch:
-    """Refuses gradients that are not finite and knows the loss, on a GPU without waiting for it.
+    """Refuses losses and gradients that are not finite, on a GPU without waiting for it.
 
-    On a CPU the norm is looked at before the step is taken. On a GPU that would empty its queue of
-    work in every step. There the optimiser's kernel is told to change nothing, in this step and in
-    all that follow, if the norm is not finite; the host reads the norm and the loss when the next
-    step is queued, and raises then: one step late, with the weights of before the bad step.
+    On a CPU the numbers are looked at before the step is taken. On a GPU that would empty its queue
+    of work in every step. There the optimiser's kernel is told to change nothing, in this step and
+    in all that follow, if they are not finite; the host reads them when the next step is queued,
+    and raises then: one step late, with the weights of before the bad step.
 
     Use as a context manager around an epoch: on leaving, nothing is left unread.
+
+    Attributes:
+        loss: mean of the epoch up to the last step that was read.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, epoch: int, *, late: bool) -> None:
@@ -150,36 +177,53 @@ class StepWatch:
             self._optimizer.found_inf = None  # type: ignore[attr-defined]
         # After a signal the state is about to be saved: not if it is broken.
         if kind is None or issubclass(kind, Interrupted):
-            self._read(leave=0)
+            self.settle()
 
     def look(
-        self, norm: Tensor, loss: Tensor, step: int, clips: tuple[str, ...], *, may_skip: bool
+        self,
+        norm: Tensor,
+        loss: Tensor,
+        mean: Tensor,
+        step: int,
+        clips: tuple[str, ...],
+        *,
+        may_skip: bool,
     ) -> None:
         """Take note of a step that is about to be taken.
 
         Args:
             norm: of the whole gradient, () on its device.
-            loss: mean of the epoch so far, () on its device.
+            loss: of the step, () on its device.
+            mean: loss of the epoch so far, () on its device.
             step: number of the step in its epoch.
             clips: names of its clips.
             may_skip: a loss scale leaves out this step if the norm is not finite.
 
         Raises:
-            InputError: the norm of this step, or `late` of the one before, is not finite.
+            NonFinite: the loss or the norm of this step, or `late` of the one before, is not
+                finite.
         """
-        values = torch.stack([norm.detach().float(), loss.float()])
+        values = torch.stack([norm.detach().float(), loss.float(), mean.float()])
         if not self._late:
             self._queue.append(_Reading(values.cpu(), None, step, clips, may_skip))
-            self._read(leave=0)
+            self.settle()
             return
         if not may_skip:
-            self._hold_if_broken(norm)
+            self._hold_if_broken(norm + loss)
         self._queue.append(_Reading(*_on_its_way(values), step, clips, may_skip))
         self._read(leave=1)
 
-    def _hold_if_broken(self, norm: Tensor) -> None:
-        """Make this step change nothing if the norm is not finite, or an earlier one was not."""
-        is_bad = (~torch.isfinite(norm.detach())).float()
+    def settle(self) -> None:
+        """Read all steps that are still on their way: the state may be saved after it.
+
+        Raises:
+            NonFinite: one of them was not taken.
+        """
+        self._read(leave=0)
+
+    def _hold_if_broken(self, value: Tensor) -> None:
+        """Make this step change nothing if a number is not finite, or an earlier one was not."""
+        is_bad = (~torch.isfinite(value.detach())).float()
         broken = is_bad if self._is_broken is None else torch.maximum(self._is_broken, is_bad)
         self._is_broken = broken
         # The name by which torch's loss scale tells a fused optimiser the same.
@@ -191,13 +235,10 @@ class StepWatch:
             reading = self._queue.popleft()
             if reading.arrived is not None:
                 reading.arrived.synchronize()
-            norm, self.loss = reading.values.tolist()
-            if not reading.may_skip and not math.isfinite(norm):
-                raise InputError(
-                    f"gradient norm is {norm} in epoch {self._epoch}, step {reading.step} "
-                    f"(clips {', '.join(reading.clips)}); it must be finite: lower --lr or look "
-                    "at these clips"
-                )
+            norm, loss, self.loss = reading.values.tolist()
+            is_fine = math.isfinite(loss) and (reading.may_skip or math.isfinite(norm))
+            if not is_fine:
+                raise NonFinite(self._epoch, reading.step, loss, norm, reading.clips)
 
 
 def _on_its_way(values: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:

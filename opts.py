@@ -19,6 +19,8 @@ from options.groups import (
     add_run_options,
     add_start_options,
 )
+from options.scaling import add_fault_options, add_scaling_options
+from options.shards import add_shard_options, check_shards
 from options.types import OneLineParser
 
 FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
@@ -83,12 +85,15 @@ def train_parser(fusion: str = "none") -> OneLineParser:
     )
     add_data_options(parser)
     add_cache_options(parser)
+    add_shard_options(parser)
     add_input_options(parser)
     add_augmentation_options(parser)
     add_model_options(parser, fusion)
     add_start_options(parser)
     add_optim_options(parser)
+    add_scaling_options(parser)
     add_run_options(parser)
+    add_fault_options(parser)
     add_device_options(parser)
     return parser
 
@@ -121,7 +126,7 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error("--finetune and --feature_extractor need --checkpoint_path")
     if args.checkpoint_path is not None and not (args.finetune or args.feature_extractor):
         parser.error("--checkpoint_path needs --finetune or --feature_extractor")
-    if args.evaluate and args.resume in (None, "auto"):
+    if args.evaluate and args.resume in (None, "auto", "none"):
         parser.error("--evaluate needs --resume FILE: the checkpoint to evaluate")
     if (args.start_epoch or 0) >= args.epochs:
         parser.error(f"--start-epoch {args.start_epoch} leaves none of {args.epochs} --epochs")
@@ -131,6 +136,12 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     check_fold(parser, args)
     check_fold_options(parser, args)
     check_model(parser, args)
+    _check_combinations(parser, args)
+
+
+def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.sync_bn and args.micro_batch is not None:
+        parser.error("--sync_bn and --micro_batch contradict each other: drop one of them")
     if args.cache != "none" and not needs_frames(args):
         parser.error(f"--cache {args.cache} has no meaning for skeletons alone: drop it")
 
@@ -168,8 +179,12 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     fill_defaults(args)
     if args.dataset is not None:
         check_name(parser, "--dataset", args.dataset)
-    if args.dataset not in (None, "synthetic") and args.dataset_path is None:
-        parser.error(f"--dataset {args.dataset} needs --dataset_path: the folder that holds it")
+    check_shards(parser, args)
+    has_place = args.dataset_path is not None or getattr(args, "shards", None) is not None
+    if args.dataset not in (None, "synthetic") and not has_place:
+        parser.error(
+            f"--dataset {args.dataset} needs --dataset_path, the folder that holds it, or --shards"
+        )
     if args.fusion == "early" and args.num_channels != 4:
         parser.error("--early_fusion_poses needs --num_channels 4: the heatmap is the 4th channel")
     if args.fusion == "none" and args.num_channels != 3:

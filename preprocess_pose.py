@@ -21,9 +21,9 @@ from datasets.pose_files import write_frame_poses
 from datasets.prepare.pose_jobs import PosePlan, PoseWishes, plan_poses
 from datasets.records import ClipRecord, load_records
 from errors import InputError, run_script
-from extraction import Tally, Worker, claimed, device_of, named, say_damaged
+from extraction import Tally, Worker, claimed, named, say_damaged
 from files import remove_partials
-from machine import StopRequest, num_cores, prepare_cpu
+from machine import StopRequest, choose_own_device, num_cores, prepare_cpu
 from models.estimators import EstimatorOpts, build_estimator, weights_notes
 from options.poses import parse_pose_args
 from ranks import Ranks
@@ -151,7 +151,7 @@ def estimator_opts(args: argparse.Namespace, ranks: Ranks) -> EstimatorOpts:
     return EstimatorOpts(
         weights=args.pose_weights,
         detector=args.detector_weights,
-        device=str(device_of(args, ranks)),
+        device=str(choose_own_device(args.device, args.gpus, ranks.own_share)),
         confidence=args.conf,
         image_size=args.imgsz,
         batch_size=args.pose_batch,

@@ -1,20 +1,27 @@
 """The processes of one `torchrun` call: who this is, and waiting for each other.
 
-They exchange JSON through torchrun's own store, and need no process group.
+They exchange JSON through torchrun's own store. Those that train or test together also form a
+process group, in which numbers and tensors are added up.
 """
 
+import io
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
+import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import Store, rendezvous
 
 from errors import InputError, Interrupted
+from ops.dealing import Share
 
 Item = TypeVar("Item")
 
@@ -31,12 +38,14 @@ class Ranks:
         count: of processes.
         local: number of this process on its machine, from 0.
         store: shared by all; None where this is the only one.
+        neighbours: processes on this machine.
     """
 
     rank: int = 0
     count: int = 1
     local: int = 0
     store: Store | None = None
+    neighbours: int = 1
 
     @classmethod
     def join(cls) -> "Ranks":
@@ -44,7 +53,13 @@ class Ranks:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return cls()
         store, rank, count = next(rendezvous("env://"))
-        return cls(rank, count, int(os.environ.get("LOCAL_RANK", rank)), store)
+        local = int(os.environ.get("LOCAL_RANK", rank))
+        return cls(rank, count, local, store, int(os.environ.get("LOCAL_WORLD_SIZE", count)))
+
+    @property
+    def own_share(self) -> Share:
+        """Which part of the work this process does."""
+        return Share(self.rank, self.count, self.local, self.neighbours)
 
     @property
     def is_first(self) -> bool:
@@ -88,6 +103,24 @@ class Ranks:
         self.wait_for_first(f"{name}/all", poll)
 
     @contextmanager
+    def first_goes_first(self, name: str, poll: Callable[[], None]) -> Iterator[None]:
+        """Let process 0 through the block, which may make files, before the others enter it."""
+        if not self.is_first:
+            self.wait_for_first(name, poll)
+        yield
+        if self.is_first:
+            self.wait_for_first(name, poll)
+
+    def from_first(self, name: str, value: Any, poll: Callable[[], None]) -> Any:
+        """Give every process the JSON value that process 0 has; `name` is used once."""
+        if self.store is None:
+            return value
+        if self.is_first:
+            self.store.set(name, json.dumps(value))
+            return value
+        return json.loads(self._wait(name, poll))
+
+    @contextmanager
     def ending_together(self) -> Iterator[None]:
         """Tell the others when this process fails, so that they do not wait for it.
 
@@ -95,11 +128,96 @@ class Ranks:
             SystemExit: with the exit code of another process that failed; that one says why.
         """
         try:
-            yield
+            with self._losing_others():
+                yield
         except BaseException as error:
-            if self.store is not None and not isinstance(error, SystemExit):
-                self._tell(_exit_code(error))
+            if self.store is not None and not self._tell(_exit_code(error)):
+                raise SystemExit(_exit_code(error)) from None  # another one has said why
             raise
+
+    # ------------------------------------------------------------ process group
+
+    def start_group(self, device: torch.device, seconds: float) -> None:
+        """Form the process group: gloo for what lies on the CPU, NCCL for CUDA.
+
+        Args:
+            device: of this process.
+            seconds: to wait for the others in any exchange before giving up.
+        """
+        if self.store is None or dist.is_initialized():
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", self.store),
+            rank=self.rank,
+            world_size=self.count,
+            timeout=timedelta(seconds=seconds),
+        )
+
+    def end_group(self) -> None:
+        """Leave the process group; what the others still want of it fails there."""
+        if self.store is not None and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add up numbers over all processes, exactly in float64 as far as it goes."""
+        if self.store is None:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()  # type: ignore[no-any-return]
+
+    def add(self, tensor: Tensor) -> None:
+        """Add up a tensor over all processes, in place, on its device."""
+        if self.store is not None:
+            dist.all_reduce(tensor)
+
+    def spread(self, tensor: Tensor, owner: int) -> None:
+        """Overwrite a tensor by that of one process, in place, on its device."""
+        if self.store is not None:
+            dist.broadcast(tensor, src=owner)
+
+    def collect(self, value: Any) -> list[Any]:
+        """Bring a value of every process to every process, in order of the ranks."""
+        if self.store is None:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return found
+
+    def content_of_first(self, content: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Give every process the checkpoint that process 0 has read; None where it has none."""
+        if self.store is None:
+            return None if content is None else dict(content)
+        packed = io.BytesIO()
+        if self.is_first and content is not None:
+            torch.save(dict(content), packed)
+        size = torch.tensor([packed.tell()])
+        dist.broadcast(size, src=0)
+        if not int(size):
+            return None
+        data = torch.frombuffer(bytearray(packed.getvalue() or bytes(int(size))), dtype=torch.uint8)
+        dist.broadcast(data, src=0)
+        return torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _losing_others(self) -> Iterator[None]:
+        """Say in one line that another process has gone, which the group reports in its words."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.store is None or not _is_of_group(error):
+                raise
+            self.check()
+            raise InputError(self._lost(error)) from None
+
+    def _lost(self, error: RuntimeError) -> str:
+        return (
+            f"process {self.rank} has lost the others ({str(error).splitlines()[0]}): look for "
+            "their messages, and run the same command again"
+        )
 
     def check(self) -> None:
         """End when another process has failed.
@@ -107,15 +225,23 @@ class Ranks:
         Raises:
             SystemExit: with its exit code.
         """
-        if self.store is not None and self.store.check([_FAILED]):
-            raise SystemExit(int(self.store.get(_FAILED)))
-
-    def _tell(self, code: int) -> None:
         try:
-            if self.store is not None:
-                self.store.set(_FAILED, str(code))
+            failed = self.store is not None and self.store.check([_FAILED])
         except RuntimeError:  # the store has gone with the process that kept it
             return
+        if failed and self.store is not None:
+            raise SystemExit(int(self.store.get(_FAILED)))
+
+    def _tell(self, code: int) -> bool:
+        """Note the end of this process; return whether it is the first that ends."""
+        assert self.store is not None
+        try:
+            is_first = self.store.add(f"{_FAILED}/number", 1) == 1
+            if is_first:
+                self.store.set(_FAILED, str(code))
+        except RuntimeError:  # the store has gone with the process that kept it
+            return True
+        return is_first
 
     def _wait(self, key: str, poll: Callable[[], None]) -> bytes:
         assert self.store is not None
@@ -126,15 +252,20 @@ class Ranks:
                 time.sleep(_LOOK)
             return self.store.get(key)
         except RuntimeError as error:
-            raise InputError(
-                f"process {self.rank} has lost the others ({str(error).splitlines()[0]}): look for "
-                "their messages, and run the same command again"
-            ) from None
+            raise InputError(self._lost(error)) from None
+
+
+def _is_of_group(error: RuntimeError) -> bool:
+    """Say whether an error came from the exchange with other processes."""
+    words = ("gloo", "NCCL", "Connection closed by peer")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return int(error.code or 0) if isinstance(error.code, (int, type(None))) else 1
     if isinstance(error, Interrupted):
-        return 128 + error.signum
+        return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return 2 if isinstance(error, (InputError, OSError)) else 1

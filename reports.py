@@ -4,7 +4,6 @@ It imports the measures, the error type and files.
 """
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import InputError
-from files import replacing, write_json, write_text
+from files import append_line, replacing, write_json, write_text
 from results.group_intervals import GroupIntervals
 from results.metrics import Metrics
 
@@ -182,6 +181,11 @@ class RunFolder:
         return self.path / "last.pth.tar"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the last."""
+        return self.path / "previous.pth.tar"
+
+    @property
     def best(self) -> Path:
         """The checkpoint with the best validation accuracy."""
         return self.path / "best.pth.tar"
@@ -222,9 +226,12 @@ class RunFolder:
         found = [
             ((match[1], int(match[2] or 1)), cls(path))
             for path in (parent.iterdir() if parent.is_dir() else ())
-            if (match := pattern.fullmatch(path.name)) and cls(path).last.is_file()
+            if (match := pattern.fullmatch(path.name)) and cls(path)._has_checkpoint()
         ]
         return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    def _has_checkpoint(self) -> bool:
+        return self.last.is_file() or self.previous.is_file()
 
     def open_log(self, epoch: int) -> "EpochLog":
         """Open the metrics, dropping what was written for `epoch` and later ones."""
@@ -249,10 +256,7 @@ class EpochLog:
 
     def record(self, epoch: int, values: Mapping[str, float]) -> None:
         """Append one epoch."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **values}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, {"epoch": epoch, **values})
         for name, value in values.items():
             self._board.add_scalar(name, value, epoch)
         self._board.flush()

@@ -1,6 +1,7 @@
 """Which run goes on, and whether its checkpoint belongs to what is asked."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 import opts
+from checkpoints import CheckpointFolder
+from console import warn
 from datasets.catalogue import find_row
 from datasets.clip_table import ClipRow, load_table
 from datasets.clips import ClipDataset
@@ -19,9 +22,10 @@ from datasets.leakage import find_overlaps
 from datasets.loading import SPLITS, DataSource
 from datasets.records import ClipRecord, fingerprints
 from errors import InputError
-from models.weights import read_training_state
-from reports import RunFolder
+from files import read_regular
+from reports import RunFolder, plain
 
+_MOST_BYTES = 2**24
 # Options that may differ when a run continues: they change no number of it.
 FREE_OPTIONS = frozenset(
     {
@@ -35,6 +39,14 @@ FREE_OPTIONS = frozenset(
         "resume",
         "evaluate",
         "pretrained",
+        "save_every_minutes",
+        "skip_nonfinite",
+        "worker_timeout",
+        "rank_timeout",
+        "gradient_sum",
+        "shards",
+        "shard_cache",
+        "shard_cache_gb",
     }
 )
 
@@ -45,27 +57,55 @@ def runs_folder(args: argparse.Namespace) -> Path:
     return args.experiment_path / "experiments" / args.dataset / network
 
 
-def find_checkpoint(args: argparse.Namespace) -> Path | None:
-    """Return the checkpoint to continue from, or None to start anew."""
-    if args.resume is None or args.evaluate:
+def find_run(args: argparse.Namespace) -> Path | None:
+    """Return the folder of the run that goes on, or None to start anew.
+
+    Without `--resume` it is the newest unfinished one of this name with the same options.
+
+    Raises:
+        InputError: `--resume` names no checkpoint to go on from.
+    """
+    if args.resume == "none" or args.evaluate:
         return None
-    if args.resume != "auto":
-        path = Path(args.resume)
-        if not path.is_file():
-            raise InputError(
-                f"--resume {path} is not a file: name a last.pth.tar, or use --resume auto"
-            )
-        run = RunFolder(path.parent)
-        if path.name != run.last.name or not (run.path / "args.json").is_file():
-            raise InputError(
-                f"--resume {path} is not the {run.last.name} of a run folder, where the run would "
-                "go on: name that, or start from its weights with --finetune --checkpoint_path"
-            )
-        return path
+    if args.resume not in (None, "auto"):
+        return _named_run(Path(args.resume))
     for run in RunFolder.candidates(runs_folder(args), args.experiment_name):
-        if read_training_state(run.last)["epoch"] < args.epochs:
-            return run.last
+        if args.resume is None and not _has_options(run, args):
+            continue
+        if _is_unfinished(run, args):
+            return run.path
     return None
+
+
+def _named_run(path: Path) -> Path:
+    run = RunFolder(path.parent)
+    if path.name != run.last.name or not (run.path / "args.json").is_file():
+        what = "not there" if not path.exists() else f"not the {run.last.name} of a run folder"
+        raise InputError(
+            f"--resume {path} is {what}: name the {run.last.name} of the run that is to go on, or "
+            "start from its weights with --finetune --checkpoint_path"
+        )
+    return run.path
+
+
+def _has_options(run: RunFolder, args: argparse.Namespace) -> bool:
+    """Say whether a run was started with options that give the same numbers."""
+    try:
+        stored = json.loads(read_regular(run.path / "args.json", _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(stored, dict) and not different_options(stored, plain(vars(args)))
+
+
+def _is_unfinished(run: RunFolder, args: argparse.Namespace) -> bool:
+    try:
+        content = CheckpointFolder(run.path).read_last().content
+    except InputError as error:
+        if args.resume is not None:
+            raise
+        warn(f"an unfinished run cannot go on, a new one begins: {error}")
+        return False
+    return content["epoch"] < args.epochs
 
 
 def check_continues(
@@ -88,6 +128,12 @@ def check_continues(
         InputError: options, classes or clips differ.
     """
     _check_same(path, packed["args"], options)
+    lists = packed.get("clips")
+    if not isinstance(packed.get("classes"), list) or not isinstance(lists, Mapping):
+        raise InputError(
+            f"{path} does not say its classes and clips, so it cannot be continued: to start from "
+            f"its weights use --finetune --checkpoint_path {path}"
+        )
     then, now = packed["classes"], list(classes)
     if then != now:
         raise InputError(
@@ -95,20 +141,27 @@ def check_continues(
             f"{', '.join(now)}: continue with the same, or use --finetune"
         )
     for split, seen in clips.items():
-        if not torch.equal(seen, packed["clips"][split]):
+        if split not in lists or not torch.equal(seen, torch.as_tensor(lists[split])):
             raise InputError(
-                f"{path} was trained with another {split} list ({len(packed['clips'][split])} "
-                f"clips, now {len(seen)}): continue with the same clips, or use --finetune"
+                f"{path} was trained with another {split} list ({len(lists.get(split, ()))} "
+                f"clips, now {len(seen)}): continue with the same clips, start anew with "
+                "--resume none, or use --finetune"
             )
 
 
 def _check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in sorted(stored.keys() & now.keys() - FREE_OPTIONS):
-        if stored[name] != now[name]:
-            raise InputError(
-                f"{path} was trained with {name} {stored[name]}, this command says {now[name]}: "
-                "give the same options to continue it, or --finetune to start from its weights"
-            )
+    for name in different_options(stored, now):
+        raise InputError(
+            f"{path} was trained with {name} {stored[name]}, this command says {now[name]}: "
+            "give the same options to continue it, --resume none to start anew, or --finetune to "
+            "start from its weights"
+        )
+
+
+def different_options(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the options in which two commands differ so that their numbers do too."""
+    shared = sorted(stored.keys() & now.keys() - FREE_OPTIONS)
+    return [name for name in shared if stored[name] != now[name]]
 
 
 # ---------------------------------------------------------------- clips that it has seen

@@ -2,6 +2,7 @@
 
 python test_models.py --weights <run folder>/best.pth.tar --num_clips 2 --test_crops 10
 python test_models.py --weights rgb/best.pth.tar pose/best.pth.tar --tune_on_val --output both
+torchrun --nproc_per_node=4 test_models.py --weights ...    # the clips are shared
 """
 
 import argparse
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from console import say, warn
+from console import say, talking, warn
 from errors import InputError, run_script
 from evaluation import (
     Outcome,
@@ -22,16 +23,33 @@ from evaluation import (
 from files import write_json
 from options.testing import parse_test_args
 from pages.test_report import write_test_report
+from ranks import Ranks
 from reports import environment, metrics_text, plain, render_confusion
 from results.metrics import Metrics
 from results.score_files import write_scores
 
 
-def main(argv: Sequence[str] | None = None) -> Metrics:
-    """Test, print, and write `test_report.json`, `confusion.png`, scores and `report.html`."""
+def main(argv: Sequence[str] | None = None) -> Metrics | None:
+    """Test, print, and write `test_report.json`, `confusion.png`, scores and `report.html`.
+
+    Returns:
+        The measures; None in all but the first of the processes that torchrun starts.
+    """
     given = parse_test_args(argv)
+    ranks = Ranks.join()
+    with talking(ranks.is_first), ranks.ending_together():
+        metrics = _test(given, ranks)
+    ranks.end_group()
+    return metrics
+
+
+def _test(given: argparse.Namespace, ranks: Ranks) -> Metrics | None:
     output = make_folder(given.output or (given.weights or given.scores)[0].parent)
-    models, args = score_models(given)
+    if given.scores and not ranks.is_first:
+        return None
+    models, args = score_models(given, ranks)
+    if not ranks.is_first:
+        return None
     outcome = judge(models, args)
     for reason in outcome.selection:
         warn(reason)

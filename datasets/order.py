@@ -6,6 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+from ops.dealing import Deal
+
+# Shards that are open at once in an order by shards: their clips are mixed.
+_WINDOW = 8
+
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
@@ -16,31 +21,83 @@ class SampleKey:
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
-    """Batches of one epoch, from any batch on.
+    """Batches of one epoch, from any batch on: those of one process.
 
     The order is drawn from seed and epoch, never from state, so continuing an interrupted epoch
-    costs nothing and does not depend on the number of workers.
+    costs nothing and depends neither on the number of workers nor on that of processes.
     """
 
-    def __init__(self, num_clips: int, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        num_clips: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        *,
+        iter_size: int = 1,
+        rank: int = 0,
+        count: int = 1,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        """Order clips.
+
+        Args:
+            num_clips: of the list.
+            batch_size: clips of a micro-batch.
+            seed: of the order.
+            shuffle: in a new order in each epoch; else in that of the list.
+            iter_size: micro-batches of a step.
+            rank: number of this process.
+            count: of the processes that share each step, see `ops.dealing`.
+            groups: (num_clips,) shard of each clip, to go through shard by shard; None: at will.
+        """
+        self.deal = Deal(num_clips, batch_size, iter_size, rank, count)
         self.num_clips = num_clips
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.groups = groups
         self.start(epoch=0)
 
     def start(self, epoch: int, first_batch: int = 0) -> None:
-        """Make the next iteration run through `epoch`, leaving out its first batches."""
+        """Make the next iteration run through `epoch`, leaving out its first micro-batches.
+
+        Args:
+            epoch: counted from 0.
+            first_batch: counted over all processes; with several the first of a step.
+        """
         self.epoch = epoch
         self.first_batch = first_batch
 
+    def order(self) -> np.ndarray:
+        """Return the clips of the epoch in order, (num_clips,) int64."""
+        if not self.shuffle:
+            return np.arange(self.num_clips)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.groups is None:
+            return rng.permutation(self.num_clips)
+        return _by_groups(self.groups, rng)
+
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = np.arange(self.num_clips)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_clips)
-        for start in range(self.first_batch * self.batch_size, self.num_clips, self.batch_size):
-            yield [SampleKey(self.epoch, int(i)) for i in order[start : start + self.batch_size]]
+        order, deal, epoch = self.order(), self.deal, self.epoch
+        first_step, skipped = divmod(self.first_batch, deal.iter_size)
+        for step in range(first_step, deal.num_steps):
+            for part in deal.parts(step):
+                if step > first_step or part.piece >= skipped:
+                    yield [SampleKey(epoch, i) for i in order[part.start : part.stop].tolist()]
 
     def __len__(self) -> int:
-        """Return the batches of a whole epoch, the last of which may be smaller."""
-        return -(-self.num_clips // self.batch_size)
+        """Return the micro-batches of a whole epoch, of all processes; the last may be smaller."""
+        return self.deal.num_batches
+
+
+def _by_groups(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shuffle the groups, then the clips of some neighbouring groups among each other."""
+    numbers, start = np.unique(groups, return_index=True)
+    members = np.argsort(groups, kind="stable")
+    pieces = np.split(members, np.searchsorted(groups[members], numbers[1:]))
+    shuffled = rng.permutation(len(start))
+    windows = [shuffled[i : i + _WINDOW] for i in range(0, len(shuffled), _WINDOW)]
+    return np.concatenate([
+        rng.permutation(np.concatenate([pieces[group] for group in window])) for window in windows
+    ])  # fmt: skip

@@ -126,12 +126,21 @@ def check_classes(classes: object, where: object) -> tuple[str, ...]:
             f"{_MOST_CLASSES} names: export the model again"
         )
     for name in classes:
-        if not isinstance(name, str) or not 1 <= len(name) <= _MOST_NAME:
+        if not isinstance(name, str) or not 1 <= len(name) <= _MOST_NAME or not _is_text(name):
             raise InputError(
                 f"{where} has a class {_shown(name)}, which should be a name of at most "
                 f"{_MOST_NAME} characters: export the model again"
             )
     return tuple(classes)
+
+
+def _is_text(name: str) -> bool:
+    """Say whether a text can be written: JSON may hold half a character."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_data(data: object, where: object) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def check_data(data: object, where: object) -> dict[str, Any]:
     if not isinstance(data, Mapping) or not isinstance(data.get("lists"), Mapping):
         raise InputError(f"{where} holds damaged facts of its data: export the model again")
     name = data.get("dataset")
-    if not isinstance(name, str) or len(name) > _MOST_NAME:
+    if not isinstance(name, str) or len(name) > _MOST_NAME or not _is_text(name):
         raise InputError(
             f"{where} says its data set is {_shown(name)}, which should be a name: export the "
             "model again"

@@ -90,7 +90,7 @@ class ModelConfig:
             )
         if value.get("format_version") != CONFIG_VERSION:
             raise InputError(
-                f"{where} is of version {str(value.get('format_version'))[:20]}, this release "
+                f"{where} is of version {ascii(value.get('format_version'))[:20]}, this release "
                 f"reads {CONFIG_VERSION}: use the release that wrote it"
             )
         network, sees = value.get("network"), value.get("input")

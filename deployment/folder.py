@@ -55,12 +55,7 @@ def find_model(path: Path) -> tuple[Kind, Path]:
         )
     if path.suffix.lower() == ".onnx":
         return "onnx", path
-    if path.suffix.lower() == ".safetensors":
-        if path.name != WEIGHTS:
-            raise InputError(
-                f"{path} says nothing of its network: give a model folder, with {WEIGHTS} and "
-                f"{CONFIG}, as tools/export.py writes them"
-            )
+    if path.name == WEIGHTS:
         return "folder", path.parent
     return "checkpoint", path
 
@@ -98,7 +93,7 @@ def read_weights(path: Path, digest: str) -> dict[str, Tensor]:
         return parse_tensors(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is damaged ({str(error)[:100]}): copy the folder again"
+            f"{path} is damaged ({' '.join(str(error).split())[:100]}): copy the folder again"
         ) from error
 
 
@@ -162,7 +157,9 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is there: name another --output, or add --overwrite")
     known = {CONFIG, WEIGHTS, ONNX, CARD} | _OF_THE_HUB
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
-    is_model = (path / CONFIG).is_file() and FORMAT in (path / CONFIG).read_text("utf-8", "ignore")
+    is_model = (path / CONFIG).is_file() and FORMAT.encode() in _read(
+        path / CONFIG, _MOST_CONFIG_BYTES
+    )
     if foreign or not is_model:
         what = f"holds {foreign[0]}" if foreign else f"has no {CONFIG} of ours"
         raise InputError(

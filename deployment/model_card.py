@@ -62,7 +62,12 @@ def read_result(path: Path, classes: tuple[str, ...]) -> TestResult:
     """
     report = _read_report(path)
     total, correct = report.get("total"), report.get("correct")
-    if type(total) is not int or type(correct) is not int or not 0 <= correct <= total or not total:
+    if (
+        type(total) is not int
+        or type(correct) is not int
+        or not 0 <= correct <= total < 2**53
+        or not total
+    ):
         raise InputError(
             f"{path} has no counts of clips, so it is no report of test_models.py: test again"
         )

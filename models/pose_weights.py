@@ -1,6 +1,7 @@
 """Weights files of pose estimators: found, fetched when that is asked for, and identified."""
 
 import hashlib
+import http.client
 import urllib.request
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
                     f"{path} could not be downloaded: its SHA-256 begins with "
                     f"{digest.hexdigest()[: len(sha256)]} and should with {sha256}; {way_out}"
                 )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

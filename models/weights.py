@@ -4,27 +4,42 @@ Files are read as plain data (`weights_only=True`): whatever a file says, none o
 """
 
 import io
-import pickle
-import re
 import sys
-import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from errors import InputError
 from models.anatomy import Anatomy, is_published, published_name
+from models.reading import (
+    FORMAT,
+    FORMAT_VERSION,
+    checkpoint_options,
+    read_checkpoint,
+    read_training_state,
+)
 from models.resnet_gsf import STEM_WIDTH
+from models.stored import is_entry
+from models.weight_files import FileFault, first_line
 
-FORMAT = "gate-shift-pose"
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "LoadReport",
+    "backbone_weights",
+    "checkpoint_options",
+    "find_state",
+    "load_checkpoint",
+    "load_for_finetune",
+    "read_checkpoint",
+    "read_training_state",
+]
 
 # Where a state dict may lie in a checkpoint: ours, published, published by GSF alone.
 STATE_KEYS = ("model", "model_state_dict", "state_dict")
@@ -71,43 +86,16 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
     except OSError as error:  # no network, no such address, no space
         raise InputError(
             f"the ImageNet weights {name} are not in {folder} and cannot be downloaded from {url} "
-            f"({_first_line(error)}): put the file there, or add --pretrained none"
+            f"({first_line(error)}): put the file there, or add --pretrained none"
         ) from error
     except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise anything
         raise InputError(
-            f"the ImageNet weights {folder / name} are damaged ({_first_line(error)}): delete the "
+            f"the ImageNet weights {folder / name} are damaged ({first_line(error)}): delete the "
             f"file to download it again from {url}, or add --pretrained none"
         ) from error
 
 
-# ---------------------------------------------------------------- reading
-
-
-def read_checkpoint(path: Path) -> Any:
-    """Read a file of `torch.save` as plain data, on the CPU.
-
-    Raises:
-        InputError: no such file, no such format, or it holds more than plain data.
-    """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "not there"
-        raise InputError(f"{path} is {what}: give a checkpoint file, such as best.pth.tar of a run")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
-            warnings.simplefilter("ignore")  # of a strange pickle protocol: it fails anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise anything
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        if forbidden:
-            raise InputError(
-                f"{path} holds objects of {forbidden[1]}, which only its own code can rebuild, "
-                "and code of a file is never run: save the state dict of the model alone"
-            ) from error
-        raise InputError(
-            f"{path} is no checkpoint, or damaged{_reason(error)}: copy it again"
-        ) from error
+# ---------------------------------------------------------------- finding
 
 
 def find_state(content: Any, path: Path) -> dict[str, Tensor]:
@@ -116,10 +104,9 @@ def find_state(content: Any, path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: there is none.
     """
-    _check_version(content, path)
     inner = [content.get(key) for key in STATE_KEYS] if isinstance(content, Mapping) else []
     for state in (*inner, content):
-        if isinstance(state, Mapping) and state and all(map(_is_entry, state.items())):
+        if isinstance(state, Mapping) and state and all(map(is_entry, state.items())):
             return {_without_wrappers(key): tensor for key, tensor in state.items()}
     keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else "no keys"
     raise InputError(
@@ -128,76 +115,10 @@ def find_state(content: Any, path: Path) -> dict[str, Tensor]:
     )
 
 
-def checkpoint_options(path: Path) -> dict[str, Any]:
-    """Return the options that one of our checkpoints was trained with, {} for foreign files."""
-    content = read_checkpoint(path)
-    _check_version(content, path)
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        return {}
-    options = content.get("args", {})
-    if not isinstance(options, Mapping):
-        what = type(options).__name__
-        raise InputError(f"{path} holds damaged options (a {what}): copy it again")
-    # The classes that the network knows, also where the lists of another split lack some.
-    classes = options.get("class_names") or content.get("classes")
-    return {**options, "class_names": classes} if classes else dict(options)
-
-
-def read_training_state(path: Path) -> dict[str, Any]:
-    """Read one of our checkpoints with all that is needed to continue its run.
-
-    Raises:
-        InputError: it is not such a file.
-    """
-    content = read_checkpoint(path)
-    _check_version(content, path)
-    is_ours = isinstance(content, Mapping) and content.get("format") == FORMAT
-    if not is_ours or not isinstance(content.get("args"), Mapping) or "optimizer" not in content:
-        raise InputError(
-            f"{path} is not the checkpoint of a training run, so it cannot be continued: to start "
-            f"from its weights use --finetune --checkpoint_path {path}"
-        )
-    return dict(content)
-
-
-def _check_version(content: Any, path: Path) -> None:
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        return
-    version = content.get("version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path} is a checkpoint of version {version}, this is version {FORMAT_VERSION}: "
-            "use the release that wrote it"
-        )
-
-
-def _is_entry(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
-
-
 def _without_wrappers(key: str) -> str:
     for prefix in WRAPPERS:
         key = key.removeprefix(prefix)
     return key
-
-
-def _numpy_scalars() -> list[Any]:
-    """List what a numpy number needs to be read: published files keep the best accuracy as one."""
-    scalar = np.float64(0).__reduce__()[0]  # its module has another name in numpy 1
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [np.dtype, *((scalar, name) for name in names), *{type(np.dtype(c)) for c in "?iqfd"}]
-
-
-def _reason(error: BaseException) -> str:
-    """Return in brackets what a reader says; other errors are its slips on a foreign file."""
-    says = isinstance(error, (RuntimeError, OSError, EOFError, pickle.UnpicklingError))
-    return f" ({_first_line(error)})" if says else ""
-
-
-def _first_line(error: BaseException) -> str:
-    # The first sentence: torch goes on with advice to load the file unsafely.
-    text = re.split(r"(?<=[a-z])[.:] |\n", str(error).strip(), maxsplit=1)[0][:120]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 # ---------------------------------------------------------------- loading
@@ -263,7 +184,7 @@ def load_checkpoint(model: nn.Module, path: Path | str, strict: bool = True) -> 
     report, fitting = _match(model, Path(path))
     if (strict and not report.is_complete) or not fitting:
         raise InputError(_refusal(report, model))
-    model.load_state_dict(fitting, strict=False)
+    _fill(model, fitting, report.path)
     return report
 
 
@@ -283,10 +204,17 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     encodes = any(not name.startswith("head.") for name in fitting)
     if wrong or is_other or not encodes:
         raise InputError(_refusal(report, model))
-    model.load_state_dict(fitting, strict=False)
+    _fill(model, fitting, report.path)
     if any(name.startswith("head.") for name in fitting):
         return report
     return replace(report, notes=(*report.notes, "The classifier starts anew"))
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # of a type that cannot be converted
+        raise FileFault(path, f"holds tensors that no model has ({first_line(error)})") from error
 
 
 def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]:

@@ -90,3 +90,10 @@ class Batch:
         """Return B, the number of clips."""
         rows = next(t for t in (self.frames, self.keypoints) if t is not None)
         return rows.shape[0] // self.views
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """Return the labels of a batch for training or evaluation, which must have them."""
+    if batch.label is None:
+        raise ValueError("a batch for training or evaluation needs labels")
+    return batch.label

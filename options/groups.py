@@ -378,8 +378,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--resume",
-        help="checkpoint to continue exactly, or 'auto': the newest run of this name that is not "
-        "finished, or a new one",
+        help="last.pth.tar of a run to continue exactly; 'auto': the newest run of this name that "
+        "is not finished, or a new one; 'none': a new one. By default the newest unfinished one of "
+        "this name with the same options, or a new one",
     )
     group.add_argument("--start-epoch", type=natural, help="count epochs from here, not from 0")
     group.add_argument(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import session
+import assembly
 from datasets.loading import build_eval_loader
 from errors import InputError, printable
 from evaluation import Outcome, Scored, Tested, comparison_texts
@@ -128,9 +128,9 @@ def _find_clips(outcome: Outcome, args: argparse.Namespace) -> tuple[Scored | No
     if args.dataset is None:
         return None, ""
     try:
-        source = session.open_data(args)
+        source = assembly.open_data(args)
         loader = build_eval_loader(args, source, outcome.split)
-        found = Tested(args, source, session.clips_of(loader))
+        found = Tested(args, source, assembly.clips_of(loader))
         _check_same_clips(outcome, found)
     except InputError as error:
         return None, f"no pictures: {printable(error)}"

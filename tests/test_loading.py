@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import opts
-from datasets import loading
+from datasets import loaders, loading
 from datasets.clip_table import ClipRow, write_table
 from datasets.loading import (
     build_eval_loader,
@@ -295,7 +295,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(dataset):
     def epochs(workers: int) -> list[Batch]:
         args = options(dataset, "--early_fusion_poses", "--rand_augment", workers=workers)
         loader = train_loader(args)
-        assert loader.num_workers == min(workers, loading._num_cores(), 2)
+        assert loader.num_workers == min(workers, loaders.num_cores(), 2)
         batches = []
         for epoch in range(3):
             loader.batch_sampler.start(epoch)
@@ -335,7 +335,7 @@ def test_a_damaged_frame_is_one_line_also_from_a_worker(dataset):
         list(loader)
     assert one_line(caught.value).startswith(f"{path} is damaged")
     # Left to the garbage of the traceback, the loader would wait 5 seconds for its worker.
-    loader._iterator._shutdown_workers()
+    loader.close()
 
 
 @pytest.mark.parametrize("name", ["something-v1", "kinetics400", "diving48", "meccano"])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import machine
-from engine import TrainSettings, TrainState, evaluate, train_one_epoch
+from engine import TrainSettings, TrainState, train_one_epoch
 from errors import InputError
 from machine import (
     StopRequest,
@@ -22,6 +22,7 @@ from models import build_model
 from ops.batch import Batch
 from optim import build_optimizer
 from opts import parse_pose_train_args, parse_train_args
+from scoring import evaluate
 
 CPU = torch.device("cpu")
 SMALL = (

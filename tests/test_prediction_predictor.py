@@ -6,12 +6,12 @@ import torch
 
 from datasets.loading import build_eval_loader, open_dataset
 from datasets.poses import save_poses
-from engine import evaluate
 from errors import InputError
 from options.testing import adopt_options, parse_test_args
 from prediction import Predictor, Settings
 from prediction.events import EventRule
 from prediction.frames import VideoFile
+from scoring import evaluate
 from tests.making_videos import SIZE, cut, write_video
 from tests.scenes import write_scenes
 from tests.small_networks import FLAGS, small_network

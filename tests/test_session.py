@@ -109,32 +109,55 @@ def same(a, b):
 
 
 class StopAt(StopRequest):
-    """A signal that comes at the n-th poll of a session."""
+    """A signal that comes at the n-th poll after the first checkpoint of a session."""
 
     left = 0
+    is_armed = False
 
     def poll(self):
-        StopAt.left -= 1
-        if StopAt.left == 0:
-            raise Interrupted(signal.SIGTERM)
+        if StopAt.is_armed:
+            StopAt.left -= 1
+            if StopAt.left == 0:
+                raise Interrupted(signal.SIGTERM)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Count polls from where there is something to save."""
+    fit = session._fit
+
+    def armed(*args):
+        StopAt.is_armed = True
+        try:
+            fit(*args)
+        finally:
+            StopAt.is_armed = False
+
+    monkeypatch.setattr(session, "_fit", armed)
+    monkeypatch.setattr(session, "StopRequest", StopAt)
+    return StopAt
 
 
 @pytest.mark.parametrize("mode", ["rgb", "early", "late_attention", "pose"])
-def test_interrupted_and_resumed_equals_uninterrupted(mode, data, tmp_path, monkeypatch):
-    """Bit for bit: weights, optimiser, totals, metrics; three random steps, one of them twice."""
+def test_interrupted_and_resumed_equals_uninterrupted(mode, data, tmp_path, stop_at):
+    """Bit for bit: weights, optimiser, totals, metrics; at random moments, one run stopped twice.
+
+    The same command continues; polls are in the wait for data, within steps, and in evaluation.
+    """
+    stop_at.left = 0
     train(mode, data, tmp_path / "straight")
     straight = run_of(tmp_path / "straight")
-    rng = random.Random(mode)
-    monkeypatch.setattr(session, "StopRequest", StopAt)
-    for number, polls in enumerate([[rng.randint(1, 10)], [rng.randint(2, 4), rng.randint(2, 4)]]):
+    rng, total = random.Random(mode), -stop_at.left
+    halves = rng.randint(2, total // 2), rng.randint(2, total // 2)
+    for number, polls in enumerate([[rng.randint(1, total)], halves]):
         out = tmp_path / f"paused{number}"
         for left in polls:
-            StopAt.left = left
+            stop_at.left = left
             with pytest.raises(SystemExit) as stop:
-                train(mode, data, out, "--resume", "auto")
+                train(mode, data, out)
             assert stop.value.code == 143
-        StopAt.left = -1
-        train(mode, data, out, "--resume", "auto", "--workers", "1")
+        stop_at.left = 0
+        train(mode, data, out, "--workers", "1")
         paused = run_of(out)
         for part in ("model", "optimizer", "best", "best_loss", "best_epoch", "epoch", "step"):
             assert same(weights_of(straight)[part], weights_of(paused)[part]), part
@@ -276,7 +299,7 @@ def test_a_real_signal_saves_and_exits(signum, code, data, tmp_path):
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "continue with --resume" in out
+    assert "the same command continues it" in out
     assert err == ""
     assert weights_of(run_of(tmp_path))["epoch"] >= 1
 
@@ -415,7 +438,7 @@ def test_a_signal_to_the_whole_group_saves_too(data, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, "")
-    assert "continue with --resume" in out
+    assert "the same command continues it" in out
 
 
 def test_a_signal_ends_a_test_quietly(data, tmp_path):

@@ -10,11 +10,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import engine
-from engine import TimedBatches, TrainSettings, TrainState, evaluate, train_one_epoch
+from engine import TrainSettings, TrainState, train_one_epoch
 from errors import InputError, Interrupted
 from machine import StopRequest
 from ops.batch import Batch
 from optim import StepWatch, build_optimizer, is_fused
+from scoring import TimedBatches, evaluate
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import session  # noqa: E402
+import assembly  # noqa: E402
 from console import say, warn  # noqa: E402
 from datasets.loading import build_eval_loader  # noqa: E402
 from deployment.config import KEPT_OPTIONS, ModelConfig  # noqa: E402
@@ -166,7 +166,7 @@ def find_clips(args: argparse.Namespace, config: ModelConfig) -> tuple[Iterator[
     if options.dataset is None:
         return noise(args, config, "the model does not say its data set and --dataset is not given")
     try:
-        source = session.open_data(options)
+        source = assembly.open_data(options)
         split = next(s for s in ("test", "val", "train") if source.has(s))
         loader = build_eval_loader(options, source, split, batch_size=_LOADED)
     except (InputError, StopIteration, OSError) as error:
