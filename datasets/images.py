@@ -49,17 +49,35 @@ def decode_image(
         InputError: it is of another size, or cannot be read whole. (`cv2.imread` would return a
             picture of a truncated JPEG; `cv2.imdecode` does not.)
     """
-    data = _read_bytes(path)
-    size = _measure(path, data)
+    return decode_bytes(path, _read_bytes(path), reduction, expected)
+
+
+def decode_bytes(
+    place: object, data: bytes, reduction: int = 1, expected: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Decode the bytes of one image as `decode_image` does that of a file.
+
+    Args:
+        place: what messages call it; made into text only then.
+        data: of a JPEG or PNG image.
+        reduction: as there.
+        expected: as there.
+
+    Raises:
+        InputError: as there.
+    """
+    size = measure_bytes(place, data)
     if expected is not None and size != expected:
         raise InputError(
-            f"{path} is {size[0]}x{size[1]} pixels, the first frame of its clip "
+            f"{place} is {size[0]}x{size[1]} pixels, the first frame of its clip "
             f"{expected[0]}x{expected[1]}: {_REMEDY} at one size"
         )
-    return _decode(path, data, size, reduction)
+    return _decode(place, data, size, reduction)
 
 
-def _decode(path: Path, data: bytes, size: tuple[int, int], reduction: int) -> np.ndarray:
+def _decode(place: object, data: bytes, size: tuple[int, int], reduction: int) -> np.ndarray:
+    if data.startswith(_PNG_START) and not _has_whole_chunks(data):
+        raise InputError(f"{place} is damaged ({len(data)} bytes are no whole PNG): {_REMEDY}")
     is_reduced = reduction > 1 and _has_square_colours(data)
     flags = _REDUCED[reduction] if is_reduced else _COLOUR
     try:
@@ -68,7 +86,7 @@ def _decode(path: Path, data: bytes, size: tuple[int, int], reduction: int) -> n
         image = None
     factor = reduction if is_reduced else 1
     if image is None or image.shape != (-(-size[1] // factor), -(-size[0] // factor), 3):
-        raise InputError(f"{path} is damaged ({len(data)} bytes do not decode): {_REMEDY}")
+        raise InputError(f"{place} is damaged ({len(data)} bytes do not decode): {_REMEDY}")
     if not _IS_RGB:
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     return image if factor == reduction else _shrink(image, reduction)
@@ -89,7 +107,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: it cannot be read, is no image, or is too large.
     """
-    return _measure(path, _read_bytes(path))
+    return measure_bytes(path, _read_bytes(path))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -99,13 +117,14 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from None
 
 
-def _measure(path: Path, data: bytes) -> tuple[int, int]:
+def measure_bytes(place: object, data: bytes) -> tuple[int, int]:
+    """Return (width, height) of the bytes of an image from their header; see `image_size`."""
     size = _header_size(data)
     if size is None or 0 in size:
-        raise InputError(f"{path} is no JPEG or PNG image ({len(data)} bytes): {_REMEDY}")
+        raise InputError(f"{place} is no JPEG or PNG image ({len(data)} bytes): {_REMEDY}")
     if size[0] * size[1] > _MOST_PIXELS:
         raise InputError(
-            f"{path} is {size[0]}x{size[1]} pixels, frames may have at most "
+            f"{place} is {size[0]}x{size[1]} pixels, frames may have at most "
             f"{_MOST_PIXELS // 1_000_000} million: {_REMEDY} at a smaller size"
         )
     return size
@@ -124,6 +143,16 @@ def _has_square_colours(data: bytes) -> bool:
         return False
     across, down = (max(factor) for factor in zip(*factors, strict=True))
     return all(across * v == down * h for h, v in factors)
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    """Say whether a PNG has all that its chunks promise: OpenCV takes memory for the promise."""
+    place = len(_PNG_START)
+    while place + 12 <= len(data):
+        if data[place + 4 : place + 8] == b"IEND":
+            return True
+        place += 12 + struct.unpack_from(">I", data, place)[0]
+    return False
 
 
 def _header_size(data: bytes) -> tuple[int, int] | None:

@@ -3,10 +3,9 @@
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import torch
 from torch.utils.data import DataLoader
 
@@ -17,6 +16,7 @@ from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, Estimate, ViewSpec
 from datasets.folds import Fold, FoldChoice, find_fold, written_lists
 from datasets.leakage import find_overlaps
+from datasets.loaders import STALL_SECONDS, make_loader, num_cores
 from datasets.order import EpochBatches
 from datasets.records import (
     PUBLISHED,
@@ -26,11 +26,14 @@ from datasets.records import (
     load_records,
     read_header,
 )
-from datasets.scan import find_clips
-from datasets.skeletons import SkeletonDataset, SkeletonLoader, as_batch
+from datasets.scan import MissingPose, find_clips
+from datasets.shards.clips import Needs, build_shard_dataset
+from datasets.shards.opening import ShardSet, open_shards
+from datasets.skeletons import SkeletonDataset
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from datasets.views import InputSpec
 from errors import InputError
+from ops.dealing import ALONE, Share
 
 SPLITS = ("train", "val", "test")
 
@@ -46,6 +49,7 @@ class DataSource:
         classes: class names in order of the label.
         fold: the fold of cross-validation that the options name; None without `--fold`.
         folded: split -> clips of the fold; those of a list that was named beside it are not here.
+        shards: what its clips are read from; None where they lie in folders.
     """
 
     row: DatasetRow
@@ -54,6 +58,7 @@ class DataSource:
     classes: tuple[str, ...]
     fold: Fold | None = None
     folded: Mapping[str, tuple[ClipRecord, ...]] = field(default_factory=dict)
+    shards: ShardSet | None = None
 
     def records(self, split: str) -> tuple[ClipRecord, ...]:
         """Return the clips of a split, read from its list or made as part of a fold.
@@ -106,7 +111,17 @@ def open_dataset(
         InputError: the folder is not there, or the class names do not fit.
     """
     row = find_row(args.dataset)
-    root = _make_synthetic(args, progress) if row.name == "synthetic" else _find_root(args, row)
+    shards = _open_shards(args)
+    if shards is not None:
+        root = shards.folder
+    else:
+        root = _make_synthetic(args, progress) if row.name == "synthetic" else _find_root(args, row)
+    source = _open_lists(args, row, root)
+    return source if shards is None else replace(source, shards=shards)
+
+
+def _open_lists(args: argparse.Namespace, row: DatasetRow, root: Path) -> DataSource:
+    """Find the lists in the folder of a data set, and the classes."""
     given = {split: getattr(args, f"{split}_list", None) for split in SPLITS}
     lists = {split: given[split] or root / f"{split}_videofolder.txt" for split in SPLITS}
     choice = fold_choice(args)
@@ -143,6 +158,7 @@ def build_train_loader(
     source: DataSource,
     estimate: Estimate | None = None,
     announce: Announce | None = None,
+    share: Share = ALONE,
 ) -> DataLoader:
     """Build the loader of the train list: `loader.batch_sampler` is an `EpochBatches`.
 
@@ -151,6 +167,7 @@ def build_train_loader(
         source: the data set.
         estimate: finds keypoints in clips that have none.
         announce: hears what the frame cache stores.
+        share: of this process in every step.
 
     Raises:
         InputError: list, frames or keypoints are not as they should be.
@@ -162,7 +179,7 @@ def build_train_loader(
         crop_scales=tuple(args.crop_scales),
     )
     dataset = _build_dataset(args, source, source.records("train"), views, estimate, announce)
-    return _build_loader(args, dataset, args.batch_size)
+    return _build_loader(args, dataset, args.batch_size, args.iter_size, share)
 
 
 def build_eval_loader(
@@ -174,6 +191,7 @@ def build_eval_loader(
     batch_size: int = 1,
     estimate: Estimate | None = None,
     announce: Announce | None = None,
+    share: Share = ALONE,
 ) -> DataLoader:
     """Build the loader of a list for evaluation: every clip once, in order of the list.
 
@@ -186,6 +204,7 @@ def build_eval_loader(
         batch_size: clips in a batch, each with num_clips * test_crops views.
         estimate: finds keypoints in clips that have none.
         announce: hears what the frame cache stores.
+        share: of this process; processes take whole batches in turn.
 
     Raises:
         InputError: list, frames or keypoints are not as they should be.
@@ -193,7 +212,7 @@ def build_eval_loader(
     records = source.records(split)[: getattr(args, "max_num", None)]
     views = ViewSpec(num_clips=num_clips, test_crops=test_crops)
     dataset = _build_dataset(args, source, records, views, estimate, announce)
-    return _build_loader(args, dataset, batch_size)
+    return _build_loader(args, dataset, batch_size, share.count, share)
 
 
 def input_spec(args: argparse.Namespace) -> InputSpec:
@@ -230,6 +249,8 @@ def _make_synthetic(args: argparse.Namespace, progress: Callable[[int, int], Non
 
 
 def _find_root(args: argparse.Namespace, row: DatasetRow) -> Path:
+    if args.dataset_path is None:  # as of a checkpoint that was trained from shards
+        raise InputError(f"where the data set {row.name} lies is not known: add --dataset_path")
     root = args.dataset_path / row.folder
     if not root.is_dir():
         raise InputError(
@@ -237,6 +258,14 @@ def _find_root(args: argparse.Namespace, row: DatasetRow) -> Path:
             "correct --dataset_path, or try --dataset synthetic, which needs no files"
         )
     return root
+
+
+def _open_shards(args: argparse.Namespace) -> ShardSet | None:
+    """Open what `--shards` names; programs that load clips only in passing have no such option."""
+    if getattr(args, "shards", None) is None:
+        return None
+    cache = args.shard_cache or cache_folder() / "shards"
+    return open_shards(args.shards, args.dataset, cache, int(args.shard_cache_gb * 1e9))
 
 
 def fold_choice(args: argparse.Namespace) -> FoldChoice | None:
@@ -309,14 +338,22 @@ def _build_dataset(
     announce: Announce | None,
 ) -> ClipDataset:
     spec = input_spec(args)
+    in_pixels, layout = spec.pose_normalize == "none", source.row.layout
+    missing_pose: MissingPose = "estimate" if estimate else args.missing_pose
+    if source.shards is not None:
+        needs = Needs(spec.has_frames, spec.has_poses, in_pixels, layout)
+        packed, by_shards = source.shards.packed, args.shard_order == "shards"
+        return build_shard_dataset(
+            packed, records, needs, spec, views, missing_pose, args.seed, by_shards, estimate
+        )
     clips, report = find_clips(
         source.root,
         records,
         has_frames=spec.has_frames,
         has_poses=spec.has_poses,
-        in_pixels=spec.pose_normalize == "none",
-        missing_pose="estimate" if estimate else args.missing_pose,
-        layout=source.row.layout,
+        in_pixels=in_pixels,
+        missing_pose=missing_pose,
+        layout=layout,
     )
     # Programs that load clips only in passing have no options of the cache.
     if getattr(args, "cache", "none") != "none":
@@ -329,7 +366,7 @@ def _build_dataset(
         seed=args.seed,
         report=report,
         estimate=estimate,
-        layout=source.row.layout,
+        layout=layout,
     )
 
 
@@ -340,53 +377,35 @@ def _cache_spec(args: argparse.Namespace, source: DataSource) -> CacheSpec:
         args.cache_short_side,
         base=args.cache_dir,
         default_base=cache_folder() / "frames",
-        workers=min(args.workers, _num_cores()),
+        workers=min(args.workers, num_cores()),
     )
 
 
 # ---------------------------------------------------------------- the loader
 
 
-def _build_loader(args: argparse.Namespace, dataset: ClipDataset, batch_size: int) -> DataLoader:
-    batches = EpochBatches(len(dataset), batch_size, args.seed, shuffle=dataset.views.train)
-    pin_memory = args.device in ("auto", "cuda") and torch.cuda.is_available()
-    if isinstance(dataset, SkeletonDataset) and dataset.is_quick:
-        return SkeletonLoader(dataset, batches, pin_memory=pin_memory)
-    workers = min(args.workers, _num_cores(), len(batches))
-    if dataset.estimate is not None:
-        # One detector, in this process: a copy in each worker would multiply its memory, and a
-        # forked worker cannot use CUDA.
-        workers = 0
-    num_views = dataset.views.num_clips * dataset.views.test_crops
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=as_batch,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        # 20 views of 32 frames are half a gigabyte.
-        prefetch_factor=None if workers == 0 else 2 if num_views == 1 else 1,
-        worker_init_fn=_init_worker,
-        pin_memory=pin_memory,
-        # The loader draws seeds for its workers: not from the global generator, whose state a
-        # continued run would then not repeat.
-        generator=torch.Generator().manual_seed(args.seed),
+def _build_loader(
+    args: argparse.Namespace,
+    dataset: ClipDataset,
+    batch_size: int,
+    iter_size: int,
+    share: Share,
+) -> DataLoader:
+    batches = EpochBatches(
+        len(dataset),
+        batch_size,
+        args.seed,
+        shuffle=dataset.views.train,
+        iter_size=iter_size,
+        rank=share.rank,
+        count=share.count,
+        groups=getattr(dataset, "groups", None),
     )
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _init_worker(_worker: int) -> None:
-    """Let each worker process use one core, and leave signals to the main process.
-
-    A job system signals the whole process group: a worker that dies of it would take the run
-    along before the main process has saved. In a group of its own it does not get the signal.
-    """
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    return make_loader(
+        dataset,
+        batches,
+        # Processes on one machine share its cores.
+        workers=min(args.workers, max(1, num_cores() // share.neighbours)),
+        pin_memory=args.device in ("auto", "cuda") and torch.cuda.is_available(),
+        stall_seconds=getattr(args, "worker_timeout", STALL_SECONDS),
+    )

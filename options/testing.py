@@ -14,6 +14,8 @@ from options.groups import (
     add_input_options,
     add_model_options,
 )
+from options.scaling import add_waiting_options
+from options.shards import add_shard_options, is_folder_of_shards
 from options.types import OneLineParser, named_options, natural, non_negative_real, positive, up_to
 from opts import (
     FIXED_OPTIONS,
@@ -38,10 +40,12 @@ def parser_of_tests() -> OneLineParser:
     )
     add_data_options(parser)
     add_cache_options(parser)
+    add_shard_options(parser)
     add_input_options(parser)
     add_model_options(parser, "none", pose_only=True)
     add_test_options(parser)
     add_device_options(parser)
+    add_waiting_options(parser.add_argument_group("waiting"))
     return parser
 
 
@@ -195,6 +199,8 @@ def adopt_options(
     # A fold is one of its data set.
     is_other = args.dataset not in (None, stored.get("dataset"))
     kept = FOLD_OPTIONS if is_other else ()
+    if not is_other:
+        _adopt_shards(adopted, stored)
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
         if name in stored and name not in args.given and name not in kept:
             setattr(adopted, name, stored[name])
@@ -205,3 +211,15 @@ def adopt_options(
     check_fold_options(parser, adopted)
     check_model(parser, adopted)
     return adopted
+
+
+def _adopt_shards(adopted: argparse.Namespace, stored: Mapping[str, Any]) -> None:
+    """Test on the shards that a checkpoint was trained from, if they lie in a folder.
+
+    A checkpoint may come from anywhere: it never names a URL to open or a command to run. Where the
+    command line says where the clips are, that is where they are.
+    """
+    place = stored.get("shards")
+    is_said = {"shards", "dataset_path"} & adopted.given
+    if not is_said and isinstance(place, str) and is_folder_of_shards(place):
+        adopted.shards = place
