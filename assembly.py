@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import opts
 from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
+from datasets.labels import find_class_gaps
 from datasets.loading import (
     DataSource,
     build_eval_loader,
@@ -273,6 +274,7 @@ def _introduce(session: Session) -> None:
         f"{args.dataset}: {train} training and {val} validation clips, "
         f"{len(session.source.classes)} classes"
     )
+    _warn_of_labels(session)
     say(f"model: {network}, {parameters:,} parameters, on {session.device}")
     deal = deal_of(session.train_clips, args.iter_size)
     scaled = "" if args.auto_scale_lr is None else f" (--lr {args.lr:.4g} x {lr_factor(args):.4g})"
@@ -283,6 +285,13 @@ def _introduce(session: Session) -> None:
     )
     if session.ranks.count > 1:
         _introduce_share(args, deal)
+
+
+def _warn_of_labels(session: Session) -> None:
+    loaders = {"train": session.train_clips, "val": session.val_clips}
+    labels = {split: clips_of(loader).labels for split, loader in loaders.items()}
+    for line in find_class_gaps(labels, session.source.classes):
+        warn(line)
 
 
 def _introduce_share(args: argparse.Namespace, deal: Deal) -> None:

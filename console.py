@@ -18,9 +18,11 @@ from tqdm import tqdm
 def say(text: str) -> None:
     """Print a line for the user, above a progress bar if there is one.
 
-    Names of files need not be text; what is none is printed as escapes.
+    Names of files need not be text, and not every place that output goes to takes all letters (a
+    pipe on Windows, the C locale): what cannot be written is printed as escapes.
     """
-    tqdm.write(text.encode("utf-8", "backslashreplace").decode(), file=sys.stdout)
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
     sys.stdout.flush()
 
 

@@ -3,14 +3,19 @@
 It imports the measures, the error type and files.
 """
 
+import errno
 import json
+import math
 import platform
 import re
+import shutil
 import subprocess
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +27,7 @@ import torchvision
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from errors import InputError
+from errors import InputError, printable
 from files import append_line, replacing, write_json, write_text
 from results.group_intervals import GroupIntervals
 from results.metrics import Metrics
@@ -204,34 +209,63 @@ class RunFolder:
         """
         stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
         path = parent / f"{stamp}_{name}"
-        number = 1
-        while path.exists():
-            number += 1
-            path = parent / f"{stamp}_{number}_{name}"
         try:
-            path.mkdir(parents=True)
-            write_json(path / "args.json", plain(args))
-            write_json(path / "environment.json", environment())
-        except OSError as error:
+            str(path).encode()  # TensorBoard's files cannot have other names
+        except UnicodeEncodeError:
             raise InputError(
-                f"{path}: cannot write the run folder ({error.strerror}): choose another "
-                "--experiment_path"
+                f"{printable(path)}: a run folder needs a name that is text, which this is not as "
+                "the locale is: choose another --experiment_path, or set PYTHONUTF8=1"
+            ) from None
+        partial = parent / f".{uuid.uuid4().hex}.partial"
+        try:
+            partial.mkdir(parents=True)
+            write_json(partial / "args.json", plain(args))
+            write_json(partial / "environment.json", environment())
+            return cls(cls._name(partial, path, stamp, name))
+        except (OSError, RecursionError) as error:  # thousands of folders in each other
+            shutil.rmtree(partial, ignore_errors=True)
+            reason = getattr(error, "strerror", "it lies too deep")
+            raise InputError(
+                f"{path}: cannot write the run folder ({reason}): choose another --experiment_path"
             ) from error
-        return cls(path)
+
+    @staticmethod
+    def _name(partial: Path, path: Path, stamp: str, name: str) -> Path:
+        """Give a folder its name, or one with a number where that is somebody else's."""
+        for number in count(2):
+            try:
+                return partial.rename(path)
+            except OSError as error:  # perhaps since a moment: runs may start at the same time
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                path = path.with_name(f"{stamp}_{number}_{name}")
+        raise AssertionError("there are more numbers than folders")
 
     @classmethod
     def candidates(cls, parent: Path, name: str) -> list[Self]:
-        """Return the runs of this name that have a checkpoint, newest first."""
+        """Return the runs of this name, newest first; a killed one may have no checkpoint yet."""
         pattern = re.compile(rf"(\d{{8}}_\d{{6}})(?:_(\d+))?_{re.escape(name)}")
         found = [
             ((match[1], int(match[2] or 1)), cls(path))
             for path in (parent.iterdir() if parent.is_dir() else ())
-            if (match := pattern.fullmatch(path.name)) and cls(path)._has_checkpoint()
+            if (match := pattern.fullmatch(path.name)) and path.is_dir()
         ]
         return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
-    def _has_checkpoint(self) -> bool:
+    @property
+    def has_checkpoint(self) -> bool:
+        """Say whether there is something to continue from."""
         return self.last.is_file() or self.previous.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether the run came to its end."""
+        return self.finished.is_file()
+
+    @property
+    def finished(self) -> Path:
+        """What a run writes last: a run without it goes on, if only to say how it ended."""
+        return self.path / "finished.json"
 
     def open_log(self, epoch: int) -> "EpochLog":
         """Open the metrics, dropping what was written for `epoch` and later ones."""
@@ -243,15 +277,15 @@ class EpochLog:
 
     def __init__(self, run: RunFolder, epoch: int) -> None:
         self._path = run.metrics
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] < epoch]
+        kept = [line for line in self._lines() if _epoch_of(line) < epoch]
         write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._board = SummaryWriter(str(run.path), purge_step=epoch)
 
     def _lines(self) -> list[str]:
-        """Return the whole lines; a run killed while writing leaves a part of the last one."""
+        """Return what ends in a line end; a run killed while writing leaves a part of a line."""
         if not self._path.is_file():
             return []
-        text = self._path.read_text(encoding="utf-8")
+        text = self._path.read_text(encoding="utf-8", errors="replace")
         return [line for line in text.split("\n")[:-1] if line]
 
     def record(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -264,3 +298,12 @@ class EpochLog:
     def close(self) -> None:
         """Close the TensorBoard file."""
         self._board.close()
+
+
+def _epoch_of(line: str) -> float:
+    """Return the epoch of a line of metrics; infinite if a power cut has damaged it."""
+    try:
+        epoch = json.loads(line)["epoch"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+    return epoch if isinstance(epoch, int) else math.inf

@@ -72,7 +72,8 @@ def find_run(args: argparse.Namespace) -> Path | None:
     for run in RunFolder.candidates(runs_folder(args), args.experiment_name):
         if args.resume is None and not _has_options(run, args):
             continue
-        if _is_unfinished(run, args):
+        # Killed before its first checkpoint, a run of these options begins again where it is.
+        if (args.resume is None or run.has_checkpoint) and _is_unfinished(run, args):
             return run.path
     return None
 
@@ -98,6 +99,8 @@ def _has_options(run: RunFolder, args: argparse.Namespace) -> bool:
 
 
 def _is_unfinished(run: RunFolder, args: argparse.Namespace) -> bool:
+    if run.is_finished or not run.has_checkpoint:
+        return not run.is_finished
     try:
         content = CheckpointFolder(run.path).read_last().content
     except InputError as error:
@@ -105,7 +108,8 @@ def _is_unfinished(run: RunFolder, args: argparse.Namespace) -> bool:
             raise
         warn(f"an unfinished run cannot go on, a new one begins: {error}")
         return False
-    return content["epoch"] < args.epochs
+    # Runs of older releases have no manifest, and write nothing when they are finished.
+    return content["epoch"] < args.epochs or CheckpointFolder(run.path).manifest.is_file()
 
 
 def check_continues(

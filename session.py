@@ -16,6 +16,7 @@ from datasets.facts import data_facts
 from datasets.folds import write_fold
 from engine import EpochResult, TrainState, train_one_epoch
 from errors import InputError, Interrupted
+from files import write_json
 from machine import StopRequest, num_cores, prepare_cpu
 from models.weights import FORMAT, FORMAT_VERSION, load_checkpoint
 from optim import NonFinite
@@ -54,17 +55,21 @@ def train(args: argparse.Namespace) -> float:
 def _train(args: argparse.Namespace, ranks: Ranks, stop: StopRequest) -> float:
     with stop.at_once():  # nothing is lost before the first step
         prepare_cpu(args.threads or max(1, num_cores() // (2 * ranks.neighbours)))
-        found = str(find_run(args) or "") if ranks.is_first else None
-        found = ranks.from_first("run", found, ranks.check)
-        session = assemble(args, ranks, fresh=not (found or args.evaluate))
+        found = RunFolder(path) if ranks.is_first and (path := find_run(args)) else None
+        goes_on = found is not None and found.has_checkpoint
+        goes_on = ranks.from_first("goes on", goes_on, ranks.check)
+        session = assemble(args, ranks, fresh=not (goes_on or args.evaluate))
         if args.evaluate:
             return _evaluate_only(session, Path(args.resume))
-    with _run_folder(session, Path(found) if found else None, stop) as (run, saver):
+    with _run_folder(session, found, stop) as (run, saver):
         try:
             _fit(session, run, saver, stop)
         except Interrupted as event:
             say(f"{event}: saved {run.last}; the same command continues it")
             raise
+        if ranks.is_first:
+            state = session.state
+            write_json(run.finished, {"best_top1": state.best, "best_epoch": state.best_epoch})
     say_missing_poses(session.train_clips, session.val_clips)
     best = session.state
     say(f"best val top-1 {best.best:.2%} in epoch {best.best_epoch}: {run.best}")
@@ -73,32 +78,27 @@ def _train(args: argparse.Namespace, ranks: Ranks, stop: StopRequest) -> float:
 
 @contextmanager
 def _run_folder(
-    session: Session, found: Path | None, stop: StopRequest
+    session: Session, found: RunFolder | None, stop: StopRequest
 ) -> Iterator[tuple[RunFolder, Saver]]:
     """Take over the state of the run; give its folder, which nobody else may write meanwhile."""
     if not session.ranks.is_first:
         with stop.at_once():
             _take_over(session, None)
         stop.alone = False  # from here on processes stop together, or when process 0 does
-        yield RunFolder(found or Path()), _saver(session, None)
+        yield RunFolder(Path()), _saver(session, None)
         return
     with stop.at_once():
-        run = RunFolder(found) if found else _new_folder(session)
-    checkpoints = CheckpointFolder(run.path)
+        args, fold = session.args, session.source.fold
+        run = found or RunFolder.create(runs_folder(args), args.experiment_name, vars(args))
+        checkpoints = CheckpointFolder(run.path)
     with checkpoints.alone():
-        checkpoints.clean()
         with stop.at_once():
-            _take_over(session, checkpoints.read_last() if found else None)
+            checkpoints.clean()
+            if fold is not None and not run.has_checkpoint:
+                write_fold(run.path / "lists", fold, session.source.classes)
+            say(f"run folder: {run.path}")
+            _take_over(session, checkpoints.read_last() if run.has_checkpoint else None)
         yield run, _saver(session, checkpoints)
-
-
-def _new_folder(session: Session) -> RunFolder:
-    args = session.args
-    run = RunFolder.create(runs_folder(args), args.experiment_name, vars(args))
-    if session.source.fold is not None:
-        write_fold(run.path / "lists", session.source.fold, session.source.classes)
-    say(f"run folder: {run.path}")
-    return run
 
 
 def _saver(session: Session, checkpoints: CheckpointFolder | None) -> Saver:

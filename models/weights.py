@@ -83,12 +83,13 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
             return torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True
             )
-    except OSError as error:  # no network, no such address, no space
-        raise InputError(
-            f"the ImageNet weights {name} are not in {folder} and cannot be downloaded from {url} "
-            f"({first_line(error)}): put the file there, or add --pretrained none"
-        ) from error
     except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise anything
+        if isinstance(error, OSError) or not (folder / name).exists():
+            # No network, no space, or what came is not the file: then it was deleted.
+            raise InputError(
+                f"the ImageNet weights {name} are not in {folder} and cannot be downloaded from "
+                f"{url} ({first_line(error)}): put the file there, or add --pretrained none"
+            ) from error
         raise InputError(
             f"the ImageNet weights {folder / name} are damaged ({first_line(error)}): delete the "
             f"file to download it again from {url}, or add --pretrained none"
