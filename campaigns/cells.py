@@ -74,7 +74,7 @@ def read_cell(plan: Plan, cell: Cell) -> ClipScores | None:
     try:
         place = json.loads(read_regular(cell.folder / DONE, _MOST_BYTES))["run"]
         scores = read_scores(cell.folder / place / "scores_test.npz")
-    except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # InputError is a ValueError
         return None
     odd = set(scores.clips) - plan.tested[cell.fold - 1]
     if odd:

@@ -15,6 +15,11 @@ from files import holds, write_text
 
 NAME = "clips.csv"
 _LONGEST_NAME = 1000
+# A table of ten million clips.
+_MOST_BYTES = 2**32
+# As long as the longest side that a JPEG can have, and as many pixels as are decoded.
+_LONGEST_SIDE = 65_535
+_MOST_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ def load_table(root: Path) -> dict[str, ClipRow]:
         return {}
     if not path.is_file():
         raise InputError(f"{path} is not a regular file: put the table there, or remove it")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"{path} has more than {_MOST_BYTES} bytes: prepare the data set again")
     table: dict[str, ClipRow] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -133,7 +140,13 @@ def _parse(place: str, cells: Mapping[str, str | None]) -> ClipRow:
             parsed[name] = _whole(place, name, str(parsed[name]), signed=name == "start_pts")
     if "fps" in parsed:
         parsed["fps"] = _rate(place, str(parsed["fps"]))
-    return ClipRow(**parsed)  # type: ignore[arg-type]
+    row = ClipRow(**parsed)  # type: ignore[arg-type]
+    if max(row.width, row.height) > _LONGEST_SIDE or row.width * row.height > _MOST_PIXELS:
+        raise InputError(
+            f"{place} has frames of {row.width}x{row.height} pixels, they may have at most "
+            f"{_MOST_PIXELS // 1_000_000} million: correct width and height"
+        )
+    return row
 
 
 def _check_inside(place: str, name: str, text: str) -> None:

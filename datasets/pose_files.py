@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from datasets.arrays import blaming, open_archive, read_text
 from datasets.frames import NumberedFiles
 from files import replacing, replacing_folder
 
@@ -37,9 +38,10 @@ def read_notes(path: Path) -> dict[str, str]:
     """Return the texts of an .npz: what found the keypoints, with which options.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile: it cannot be read.
+        InputError: it cannot be read.
     """
-    with zipfile.ZipFile(path) as archive:
+    remedy = "run preprocess_pose.py again"
+    with blaming(path, remedy, "keypoint file"), open_archive(path) as archive:
         names = [Path(name).stem for name in archive.namelist() if name.endswith(".npy")]
         return {name: note for name in names if (note := read_note(archive, name))}
 
@@ -48,7 +50,7 @@ def read_note(archive: zipfile.ZipFile, name: str) -> str:
     """Return a text of an open .npz; "" where it has none of that name.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile: it cannot be read.
+        Fault, and the errors of `arrays.UNREADABLE`: it cannot be read.
     """
     try:
         entry = archive.getinfo(f"{name}.npy")
@@ -57,8 +59,7 @@ def read_note(archive: zipfile.ZipFile, name: str) -> str:
     if entry.file_size > _LONGEST_NOTE:
         return ""
     with archive.open(entry) as stream:
-        array = npy.read_array(stream, allow_pickle=False)
-    return str(array) if array.dtype.kind == "U" and array.ndim == 0 else ""
+        return read_text(stream, _LONGEST_NOTE)
 
 
 def write_frame_poses(files: NumberedFiles, keypoints: np.ndarray) -> None:

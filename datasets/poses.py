@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.arrays import Fault, Shape, blaming, read_array, read_member
+from datasets.arrays import Fault, Shape, blaming, open_archive, open_array, read_array, read_member
 from datasets.clip_table import ClipRow
 from datasets.frames import FrameSource, NumberedFiles, scan_folder
 from datasets.pose_files import read_note, write_archive
@@ -84,7 +84,7 @@ class PoseArchive:
         Raises:
             InputError: it cannot be read, or its content is not as the module says.
         """
-        with blaming(self.path, REMEDY, _KIND), zipfile.ZipFile(self.path) as archive:
+        with blaming(self.path, REMEDY, _KIND), open_archive(self.path) as archive:
             if is_of_other_frames(read_note(archive, "clip"), self.identity):
                 raise Fault(OTHER_FRAMES)
             array = read_member(archive, "keypoints", self._shape_fault)
@@ -130,7 +130,7 @@ class PoseFrames:
         keypoints = np.zeros((self.files.count, 1, V, 3), np.float32)
         for index in range(self.files.count):
             path = self.files.path(index)
-            with blaming(path, REMEDY, _KIND), path.open("rb") as stream:
+            with blaming(path, REMEDY, _KIND), open_array(path) as stream:
                 pose = read_array(stream, self._shape_fault)
                 if pose.shape[1] == 2:
                     pose = np.column_stack((pose, (pose != 0).any(axis=1)))

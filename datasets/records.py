@@ -121,9 +121,9 @@ def header_classes(path: Path, header: Mapping[str, str]) -> tuple[str, ...] | N
         return None
     try:
         names = json.loads(header["classes"])
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also numbers of too many digits
         names = None
-    is_list = isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+    is_list = isinstance(names, list) and names and all(map(_is_name, names))
     if not is_list or len(set(names)) < len(names):
         raise InputError(
             f"{path} has a header line 'classes: {header['classes']:.80}': write distinct names as "
@@ -222,6 +222,19 @@ def _read_text(path: Path) -> str:
             f"{path} cannot be read ({error.strerror}): it should be a list of lines "
             "'folder num_frames label'"
         ) from None
+
+
+def _is_name(value: object) -> bool:
+    """Say whether this is a text that can be written: JSON may hold half a character."""
+    return isinstance(value, str) and bool(value) and _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_whole(text: str) -> bool:

@@ -32,8 +32,7 @@ _FETCHED = re.compile(r"yolo11[nsmlx]-pose\.pt")
 _STRIDE = 32
 
 # Ultralytics reads these while it is imported: nothing is sent, fetched, installed or printed,
-# and of a weights file only known classes are built. Releases before 8.4 know no safe loading:
-# there a weights file can run code, so use files that you trust.
+# and of a weights file only known classes are built.
 _QUIET = {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
@@ -112,6 +111,21 @@ class UltralyticsPose:
         return found
 
 
+def _refuse_unsafe(package: Any) -> None:
+    """Let the package build only known classes, also where it was imported before us.
+
+    Raises:
+        InputError: this release cannot: there a weights file can run code.
+    """
+    tasks = importlib.import_module("ultralytics.nn.tasks")
+    if not (hasattr(tasks, "SAFE_LOAD") and getattr(tasks._SafeLoad, "SUPPORTED", False)):
+        raise InputError(
+            f"ultralytics {package.__version__} loads weights by running what is in them: pip "
+            "install --upgrade ultralytics, or choose another --pose_backend"
+        )
+    tasks.SAFE_LOAD = True
+
+
 def _load(weights: Path) -> tuple[Any, str]:
     """Load a model without letting the package reach for the network; return its version too."""
     try:
@@ -123,6 +137,7 @@ def _load(weights: Path) -> tuple[Any, str]:
             f"the package ultralytics is not installed ({error}): pip install ultralytics, or "
             "give keypoint files"
         ) from error
+    _refuse_unsafe(package)
     try:
         model = yolo(weights)
         joints = tuple(model.model.yaml["kpt_shape"]) if model.task == "pose" else None

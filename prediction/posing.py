@@ -1,7 +1,6 @@
 """Where the keypoints of a video come from: nowhere, a file, or an estimator on the fly."""
 
 import time
-import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from datasets.arrays import Fault, Shape, blaming, read_member
+from datasets.arrays import Fault, Shape, blaming, open_archive, read_member
 from datasets.poses import PoseArchive, Poses
 from errors import InputError
 from models.estimators import Estimator
@@ -234,7 +233,7 @@ def load_video_poses(path: Path, num_joints: int) -> Poses:
         lengths.append(shape[0] if shape else 0)
         return "" if lengths[0] else "holds no keypoints"
 
-    with blaming(path, _REMEDY, "keypoint file"), zipfile.ZipFile(path) as archive:
+    with blaming(path, _REMEDY, "keypoint file"), open_archive(path) as archive:
         if read_member(archive, "keypoints", shape_fault) is None:
             raise Fault("has no array 'keypoints'")
     return PoseArchive(path, lengths[0], lengths[0], num_joints).load()

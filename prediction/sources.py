@@ -13,6 +13,7 @@ from prediction.places import ANNOTATED, is_prediction
 from prediction.streams import SCHEMES, Camera, Stream
 
 _LONGEST_LIST = 10_000_000  # bytes
+_LONGEST_NAME = 4096
 _MOST_CAMERAS = 3  # digits of a camera's number
 
 
@@ -50,33 +51,46 @@ def _find(name: str, fps: float | None, on_left_out: Callable[[Path], None]) -> 
         raise InputError(
             "--source is empty: name a video, a folder, a list, an address or a camera"
         )
+    if len(name) > _LONGEST_NAME or "\0" in name:
+        raise InputError(
+            f"--source {name[:60]!r}... is no name of a file or address (at most {_LONGEST_NAME} "
+            "letters): correct it"
+        )
     path = Path(name)
-    scheme = urlsplit(name).scheme.lower() if "://" in name else ""
+    scheme = _scheme(name)
     if scheme in SCHEMES:
         return [Stream(name)]
-    if scheme and not path.exists():
+    if scheme and not _is_there(path):
         raise InputError(
             f"--source {name}: addresses begin with {', '.join(SCHEMES)}; name a file by its path"
         )
-    if name.isdigit() and len(name) <= _MOST_CAMERAS and not path.exists():
+    if name.isdigit() and len(name) <= _MOST_CAMERAS and not _is_there(path):
         return [Camera(int(name))]
-    if path.is_dir():
+    if _is_there(path) and path.is_dir():
         return _in_folder(path, fps, on_left_out)
-    if path.suffix.lower() == ".txt" and path.is_file():
+    if path.suffix.lower() == ".txt" and _is_there(path) and path.is_file():
         return _in_list(path, fps, on_left_out)
     return [VideoFile(path)]
+
+
+def _scheme(name: str) -> str:
+    try:
+        return urlsplit(name).scheme.lower() if "://" in name else ""
+    except ValueError as error:  # an address of a machine that is none
+        raise InputError(f"--source {name[:200]!r} is no address ({error}): correct it") from None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a part of the name is longer than any can be
+        return False
 
 
 def _in_folder(
     folder: Path, fps: float | None, on_left_out: Callable[[Path], None]
 ) -> list[Source]:
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    ]
+    found = _videos_in(folder)
     ours = [path for path in found if path.name == ANNOTATED and is_prediction(path.parent)]
     for path in ours:
         on_left_out(path)
@@ -95,6 +109,21 @@ def _in_folder(
         f"{folder} holds neither videos ({', '.join(VIDEO_SUFFIXES[:4])}, ...) nor "
         "numbered images: name a folder that does"
     )
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    try:
+        return [
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in VIDEO_SUFFIXES
+            and not path.name.startswith(".")
+            and path.is_file()
+        ]
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}): name a folder of videos"
+        ) from None
 
 
 def _in_list(path: Path, fps: float | None, on_left_out: Callable[[Path], None]) -> list[Source]:

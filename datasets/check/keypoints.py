@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.arrays import UNREADABLE, Fault, open_array, read_array
 from datasets.check.findings import Tally, without_remedy
 from datasets.clip_table import ClipRow
 from datasets.frames import FrameSource
@@ -242,10 +243,13 @@ def check_boxes(root: Path, record: ClipRecord, tally: Tally) -> None:
     if not path.is_file():
         return
     try:
-        boxes = np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_array(path) as stream:
+            boxes = read_array(stream, lambda _: "")
         fault = _box_fault(boxes, record.num_frames)
-    except (OSError, ValueError, EOFError) as error:
-        fault = f"cannot be read ({error})"
+    except Fault as error:
+        fault = str(error)
+    except UNREADABLE as error:
+        fault = f"cannot be read ({str(error)[:200]})"
     if fault:
         tally.add("boxes_unusable", path, fault)
 

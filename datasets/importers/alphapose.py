@@ -208,6 +208,8 @@ class AlphaPose:
 def _outer_names(source: Path, path: Path) -> tuple[str, ...]:
     """Return what the clip of a file may be called after the file and its folders."""
     if path == source:
+        if not path.is_file():  # a link in a circle has no parent
+            raise InputError(f"{path} is no regular file: give a file of keypoints")
         return path.stem, path.resolve().parent.name
     inner = path.relative_to(source)
     folder = inner.parent.as_posix()

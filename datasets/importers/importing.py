@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.arrays import blaming, read_array, unless
+from datasets.arrays import blaming, open_array, read_array, unless
 from datasets.clip_table import ClipRow, load_table
 from datasets.frames import ImageFrames
 from datasets.importers.names import Matches, match_clips
@@ -276,7 +276,7 @@ def _athlete_boxes(root: Path, target: Target, size: Size) -> np.ndarray | None:
     path = root / "boxes" / f"{target.clip}.npy"
     if target.size is None or not path.is_file():
         return None
-    with blaming(path, "export it again"), path.open("rb") as stream:
+    with blaming(path, "export it again"), open_array(path) as stream:
         wanted = (target.count, 4)
         boxes = read_array(stream, unless(lambda shape: shape == wanted, f"{wanted}"))
     return boxes * np.tile(np.divide(size, target.size), 2)

@@ -8,14 +8,22 @@
 Larger layouts that begin with COCO-17, and OpenPose's, are read as well, see `to_coco17`.
 """
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from datasets.arrays import Fault, Shape, blaming, read_array, read_member, unless
+from datasets.arrays import (
+    Fault,
+    Shape,
+    blaming,
+    open_archive,
+    open_array,
+    read_array,
+    read_member,
+    unless,
+)
 from datasets.importers.names import FrameTree, clip_aliases, walk_files
 from datasets.importers.people import (
     MOST_PEOPLE,
@@ -35,12 +43,14 @@ _MOST_PIXELS = 10**6
 
 
 def _is_frame(shape: Shape) -> bool:
-    return 2 <= len(shape) <= 3 and shape[-1] in (2, 3) and shape[0] <= 1000 >= shape[-2]
+    is_pose = 2 <= len(shape) <= 3 and shape[-1] in (2, 3)
+    return is_pose and shape[0] <= 1000 and 0 < shape[-2] <= 1000
 
 
 def _is_clip(shape: Shape) -> bool:
     is_crowd = len(shape) == 4 and not 1 <= shape[1] <= MOST_PEOPLE
-    return 3 <= len(shape) <= 4 and shape[-1] in (2, 3) and shape[0] > 0 and not is_crowd
+    is_pose = 3 <= len(shape) <= 4 and shape[-1] in (2, 3) and shape[-2] > 0
+    return is_pose and shape[0] > 0 and not is_crowd
 
 
 @dataclass(slots=True)
@@ -58,7 +68,7 @@ class NpyFrames(FrameTree):
         rows: list[Row] = []
         for number, path in sorted(self.groups[key].files.items()):
             regular_file(path, _MOST_FRAME_BYTES)
-            with blaming(path, REMEDY), path.open("rb") as stream:
+            with blaming(path, REMEDY), open_array(path) as stream:
                 array = read_array(stream, unless(_is_frame, "(17, 2), (17, 3) or (M, 17, 3)"))
             for person in array.reshape(-1, *array.shape[-2:]):
                 if rows and person.shape != rows[0][1].shape:
@@ -106,7 +116,7 @@ class NpzClips:
     def _arrays(self, key: str) -> tuple[np.ndarray, tuple[int, int] | None]:
         path = self.paths[key]
         regular_file(path, _MOST_CLIP_BYTES)
-        with blaming(path, REMEDY), zipfile.ZipFile(path) as archive:
+        with blaming(path, REMEDY), open_archive(path) as archive:
             is_clip = unless(_is_clip, "(N, M, 17, 3) in keypoints")
             array = read_member(archive, "keypoints", is_clip)
             if array is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.arrays import blaming, open_array, read_array
 from datasets.catalogue import DatasetRow
 from datasets.clip_table import ClipRow
 from datasets.frames import FrameSource, ImageFrames
@@ -126,11 +127,12 @@ def _look_at(plan: PosePlan, job: PoseJob, poses: PoseArchive, wishes: PoseWishe
     """Decide about a clip that has an .npz."""
     try:
         poses.load()
+        notes = read_notes(poses.path)
     except InputError as error:  # its remedy is this program
         plan.redone[job.name] = str(error).rpartition(": ")[0]
         plan.todo.append(job)
         return
-    if difference := note_difference(read_notes(poses.path), wishes.notes):
+    if difference := note_difference(notes, wishes.notes):
         plan.others[job.name] = difference
     if (
         wishes.per_frame
@@ -199,22 +201,17 @@ def load_boxes(path: Path, images: FrameSource) -> np.ndarray:
     Raises:
         InputError: the file cannot be read, or holds something else.
     """
-    try:
-        boxes = np.load(path, mmap_mode="r", allow_pickle=False)  # allocates nothing
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{path} is not there, and --main_athlete boxes needs it: write it, or choose "
             "--main_athlete auto"
-        ) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is no readable .npy file ({error}): {_REMEDY}") from None
-    is_boxes = getattr(boxes, "shape", None) in ((images.count, 4), (images.found, 4))
-    if not is_boxes or boxes.dtype.kind not in "fiu":
-        raise InputError(
-            f"{path} holds {getattr(boxes, 'shape', type(boxes).__name__)} "
-            f"{getattr(boxes, 'dtype', '')}, its clip needs ({images.count}, 4) numbers: {_REMEDY}"
         )
-    boxes = np.array(boxes[: images.count], np.float32)
+    fitting = ((images.count, 4), (images.found, 4))
+    remedy = f"its clip needs ({images.count}, 4) numbers, {_REMEDY}"
+    with blaming(path, remedy, ".npy file"), open_array(path) as stream:
+        boxes = read_array(stream, lambda s: "" if s in fitting else f"has the shape {s}")
+    with np.errstate(all="ignore"):
+        boxes = np.array(boxes[: images.count], np.float32)
     given = boxes[np.isfinite(boxes).all(axis=1)]
     if (given[:, 2:] <= given[:, :2]).any():
         raise InputError(

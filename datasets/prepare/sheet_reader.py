@@ -15,8 +15,8 @@ from pathlib import Path
 
 from python_calamine import CalamineWorkbook
 
-_MOST_MEMORY = 2 * 2**30
-_MOST_SECONDS = 3
+_MOST_MEMORY = 2**30
+_MOST_SECONDS = 2
 _COLUMNS = 2
 _USUAL_SHEET = "Sheet1"
 
