@@ -21,7 +21,7 @@ from ops.dealing import Deal
 from optim import NonFinite, StepWatch, is_fused, learning_rate
 from ranks import Ranks
 from scoring import Progress, TimedBatches
-from steps import StepSettings, StepWork, take_step
+from steps import RunningStatistics, StepSettings, StepWork, take_step
 
 
 class Keeper(Protocol):
@@ -201,10 +201,11 @@ def train_one_epoch(
     is_late = device.type == "cuda" and is_fused(state.optimizer) and not settings.skip_nonfinite
     batches = TimedBatches(loader, stop)
     deal = deal_of(loader, settings.iter_size)
+    before = RunningStatistics(state.model)
     with StepWatch(state.optimizer, state.epoch, late=is_late) as watch:
         for work in _works(batches, deal, state, weights, ranks, stop):
             try:
-                take_step(state, work, how, ranks, stop, watch)
+                take_step(state, work, how, ranks, stop, watch, before)
             except NonFinite as event:
                 _let_pass(event, state, settings, ranks, keeper)
             state.step += 1

@@ -97,6 +97,7 @@ def take_step(
     ranks: Ranks,
     stop: StopRequest,
     watch: StepWatch,
+    before: "RunningStatistics",
 ) -> None:
     """Take one optimiser step on the mean loss of all its clips, and add them to the totals.
 
@@ -108,7 +109,7 @@ def take_step(
         NonFinite: loss or gradient are not finite; the step was not taken.
         InputError: there is not enough memory for a single clip.
     """
-    before = RunningStatistics(state.model)
+    before.keep()
     losses: list[Tensor] = []
     try:
         totals = _gradient(state, work, settings, ranks, stop, before, losses)
@@ -208,7 +209,8 @@ def _accumulate(
     passes = list(_passes(work, state.micro_batch))
     if ranks.count > 1 or len(passes) > len(work.batches):
         before.begin()
-    set_synced(state.model, any(part.share < 1 for part in work.parts))
+    if ranks.count > 1:
+        set_synced(state.model, any(part.share < 1 for part in work.parts))
     in_order = settings.in_order and ranks.count > 1
     # The replica meets the other replicas in every pass, also without gradients to exchange.
     replica = state.replica if work.is_shared_by_all and not in_order else None
@@ -305,7 +307,7 @@ def _draw_seed(*numbers: int) -> int:
 
 
 class RunningStatistics:
-    """The running statistics of every batch norm, during one step.
+    """The running statistics of every batch norm that trains, during one step.
 
     Batch norm follows its statistics micro-batch by micro-batch: r <- (1 - m) r + m s. Where
     processes share the micro-batches s_0 ... s_(K-1) of a step, the same result is
@@ -329,9 +331,16 @@ class RunningStatistics:
         self._counts = [
             norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None
         ]
-        self._kept = _copies(self._values)
-        self._kept_counts = _copies(self._counts)
+        self._kept = [torch.empty_like(value) for value in self._values]
+        self._kept_counts = [torch.empty_like(count) for count in self._counts]
         self._sums: list[Tensor] = []
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Take note of what there is before a step."""
+        if self._values:
+            torch._foreach_copy_(self._kept, self._values)
+            torch._foreach_copy_(self._kept_counts, self._counts)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -378,7 +387,3 @@ class RunningStatistics:
 
     def _momenta(self) -> list[float]:
         return [norm.momentum for norm in self._norms for _ in range(2)]  # type: ignore[misc]
-
-
-def _copies(values: Sequence[Tensor]) -> list[Tensor]:
-    return [value.detach().clone() for value in values]

@@ -54,7 +54,7 @@ FAULTS = {
     3: Fault(
         "SIGTERM, SIGINT or SIGUSR1 in any phase, also twice",
         "saved within the grace time, exit code 143 or 130, the next start continues; a "
-        "second signal ends at once and corrupts nothing",
+        "second signal, more than a second later, ends at once and corrupts nothing",
         (
             "fault_stops::a_signal_in_any_phase_saves_and_the_same_command_continues",
             "fault_stops::a_second_signal_ends_at_once_and_corrupts_nothing",
