@@ -44,7 +44,7 @@ def name_of(key):
     return f"clip_{key.index:02d}"
 
 
-def make_loader(dataset, batch_size=2, workers=2, stall=1.0, **options):
+def make_loader(dataset, batch_size=2, workers=2, stall=30.0, **options):
     sampler = EpochBatches(len(dataset), batch_size, seed=0, shuffle=False)
     if isinstance(dataset, Batches):
         options["collate_fn"] = as_is

@@ -190,7 +190,7 @@ def test_what_is_no_model_says_what_to_give(tmp_path):
     assert "give" in refusal(tmp_path)
     assert "best.pth.tar" in refusal(tmp_path)
     (tmp_path / "other.safetensors").write_bytes(b"")
-    assert "says nothing of its network" in refusal(tmp_path / "other.safetensors")
+    assert "no safetensors file, or damaged" in refusal(tmp_path / "other.safetensors")
 
 
 # ---------------------------------------------------------------- writing

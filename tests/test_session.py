@@ -364,8 +364,10 @@ def test_defect_12_the_test_list_is_kept_apart(data, tmp_path):
 
 
 def packed(path, **changes):
-    """Write a changed copy of a checkpoint in its place."""
+    """Write a changed copy of a checkpoint in its place, where nothing else is known of it."""
     content = torch.load(path, weights_only=True)
+    for name in ("manifest.json", "previous.pth.tar", "finished.json"):
+        (path.parent / name).unlink(missing_ok=True)
     torch.save({**content, **changes}, path)
 
 

@@ -33,7 +33,7 @@ from tests.faulty_clips import (
 @pytest.mark.parametrize("fault", [sleep_for_ever, spin_for_ever])
 def test_a_worker_that_stalls_names_its_clip(kind, fault):
     begin = time.monotonic()
-    text = message(make_loader(kind(fault)))
+    text = message(make_loader(kind(fault), stall=1.0))
     assert 1 <= time.monotonic() - begin < 4
     assert text.startswith("a loader stands still for 1 s: worker 0 while it loaded clip clip_05")
     assert f"in {fault.__name__}, faulty_clips.py line " in text
@@ -41,7 +41,7 @@ def test_a_worker_that_stalls_names_its_clip(kind, fault):
 
 
 def test_a_worker_that_is_stopped_is_found_though_it_cannot_answer():
-    loader = make_loader(Clips(kill_self(signal.SIGSTOP)))
+    loader = make_loader(Clips(kill_self(signal.SIGSTOP)), stall=1.0)
     begin = time.monotonic()
     assert "worker 0 while it loaded clip clip_05: look" in message(loader)
     assert time.monotonic() - begin < 5
@@ -49,7 +49,7 @@ def test_a_worker_that_is_stopped_is_found_though_it_cannot_answer():
 
 def test_a_worker_stopped_before_its_batch_is_fetched():
     """Receiving asks the worker for the memory of a batch: that wait has no end of its own."""
-    loader = make_loader(Clips(kill_self(signal.SIGSTOP), at=2), batch_size=1, workers=1)
+    loader = make_loader(Clips(kill_self(signal.SIGSTOP), at=2), batch_size=1, workers=1, stall=1.0)
     batches = iter(loader)
     time.sleep(1)  # clips 0 and 1 are sent, and not fetched
     begin = time.monotonic()
@@ -63,14 +63,16 @@ def test_all_that_stall_are_named():
         def __getitem__(self, key):
             time.sleep(1000)
 
-    text = message(make_loader(Hanging(), workers=2))
+    text = message(make_loader(Hanging(), workers=2, stall=1.0))
     assert "worker 0 while it loaded clip clip_00" in text
     assert "worker 1 while it loaded clip clip_02" in text
 
 
 def test_slow_is_not_stalled():
     """A batch may take longer than a worker may stand still, if its clips do not."""
-    loader = make_loader(Clips(lambda: time.sleep(0.4), count=1, at=0), workers=1, batch_size=1)
+    loader = make_loader(
+        Clips(lambda: time.sleep(0.4), count=1, at=0), workers=1, batch_size=1, stall=1.0
+    )
 
     class Slow(Clips):
         def __getitem__(self, key):
@@ -78,11 +80,11 @@ def test_slow_is_not_stalled():
             return torch.tensor([key.index])
 
     assert seen(loader) == [0]
-    assert seen(make_loader(Slow(count=6), batch_size=6, workers=1)) == list(range(6))
+    assert seen(make_loader(Slow(count=6), batch_size=6, workers=1, stall=1.0)) == list(range(6))
 
 
 def test_a_pause_of_the_program_is_no_stall():
-    loader = make_loader(Clips(lambda: time.sleep(0.8), count=6), batch_size=1)
+    loader = make_loader(Clips(lambda: time.sleep(0.8), count=6), batch_size=1, stall=1.0)
     found = []
     for batch in loader:
         time.sleep(0.6)
@@ -98,7 +100,7 @@ def test_zero_waits_for_ever():
 def test_a_stall_in_the_second_of_two_runs(tmp_path):
     """An old run that is let go must not stop the watch over the new one."""
     flag = tmp_path / "flag"
-    loader = make_loader(Clips(lambda: flag.exists() and time.sleep(1000)))
+    loader = make_loader(Clips(lambda: flag.exists() and time.sleep(1000)), stall=1.0)
     batches = iter(loader)
     assert len(list(batches)) == 8
     flag.touch()
@@ -169,7 +171,7 @@ def test_an_interruption_while_waiting_leaves_nothing(persistent, tmp_path):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_workers_leave_signals_to_the_program(signum):
     """A job system sends them to every process of a job."""
-    loader = make_loader(Clips(lambda: time.sleep(0.5), count=64))
+    loader = make_loader(Clips(lambda: time.sleep(0.5), count=64), stall=1.0)
     batches = iter(loader)
     found = [next(batches), next(batches)]  # one of each worker: they have begun
     for process in multiprocessing.active_children():
@@ -179,7 +181,7 @@ def test_workers_leave_signals_to_the_program(signum):
 
 
 def test_a_worker_that_ends_without_a_clip_is_not_blamed_on_a_file():
-    loader = make_loader(Clips(count=64), worker_init_fn=lambda _: os._exit(4))
+    loader = make_loader(Clips(count=64), worker_init_fn=lambda _: os._exit(4), stall=1.0)
     text = message(loader)
     assert "ended by itself (exit code 4) while it had no clip" in text
     assert "run the same command again, with --workers 0" in text
@@ -230,7 +232,7 @@ def test_waiting_in_another_thread():
 
     def work(fault):
         try:
-            results.append(seen(make_loader(Clips(fault))))
+            results.append(seen(make_loader(Clips(fault), stall=1.0)))
         except InputError as error:
             results.append(str(error))
 
