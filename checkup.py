@@ -112,6 +112,11 @@ def check_prepared(
             f"{root} is not there: it should be the folder of a prepared data set; correct "
             "--dataset or --dataset_path"
         )
+    if (root / "index.json").is_file() and not (root / "frames").is_dir():
+        raise InputError(
+            f"{root} holds shards: check the data set before it is packed, and compare shards with "
+            f"tools/pack_dataset.py --verify {root}"
+        )
     folder, manifest = output or root / "check", (output or root) / MANIFEST
     # Not everything in a folder that the user names is ours.
     for name in ("findings.csv", "summary.json", "report.html"):

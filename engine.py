@@ -7,7 +7,8 @@ Every random number of a step comes from (seed, epoch, step), and every clip's a
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -79,6 +80,7 @@ class TrainState:
         best_epoch: that epoch.
         micro_batch: most clips in one forward pass of training; None: a micro-batch whole.
         skipped: steps that were left out so far because their numbers were not finite.
+        overflows: steps in a row that the loss scale has left out. Not saved.
         replica: what adds up gradients over processes; None where there is one. Not saved.
     """
 
@@ -93,6 +95,7 @@ class TrainState:
     best_epoch: int = -1
     micro_batch: int | None = None
     skipped: int = 0
+    overflows: int = 0
     replica: DistributedDataParallel | None = None
 
     def rank(self, top1: float, loss: float) -> bool:
@@ -133,7 +136,8 @@ class TrainState:
         self.best, self.best_loss = packed["best"], packed["best_loss"]
         self.best_epoch = packed["best_epoch"]
         # Older checkpoints do not have these.
-        self.micro_batch = packed.get("micro_batch", self.micro_batch)
+        sizes = (packed.get("micro_batch"), self.micro_batch)
+        self.micro_batch = min((size for size in sizes if size is not None), default=None)
         self.skipped = packed.get("skipped", 0)
 
 
@@ -202,7 +206,8 @@ def train_one_epoch(
     batches = TimedBatches(loader, stop)
     deal = deal_of(loader, settings.iter_size)
     before = RunningStatistics(state.model)
-    with StepWatch(state.optimizer, state.epoch, late=is_late) as watch:
+    watching = StepWatch(state.optimizer, state.epoch, late=is_late, overflows=state.overflows)
+    with _noting_late(state, settings, keeper), watching as watch:
         for work in _works(batches, deal, state, weights, ranks, stop):
             try:
                 take_step(state, work, how, ranks, stop, watch, before)
@@ -213,6 +218,7 @@ def train_one_epoch(
             if keeper is not None and keeper.is_due():
                 watch.settle()
                 keeper.save()
+    state.overflows = watch.overflows
     loss_sum, correct, count = state.totals.tolist()
     seconds = time.perf_counter() - start
     return EpochResult(loss_sum / max(count, 1), correct / max(count, 1), seconds, batches.waited)
@@ -270,6 +276,22 @@ def _label_weight(batch: Batch, weights: Tensor | None) -> float:
     return float(weights.numpy()[labels_of(batch).numpy()].sum())
 
 
+@contextmanager
+def _noting_late(
+    state: TrainState, settings: TrainSettings, keeper: Keeper | None
+) -> Iterator[None]:
+    """Write down a step, too, that is told of before a save or at the end of the epoch.
+
+    The clips are those of this process: the others may not have been told yet.
+    """
+    try:
+        yield
+    except NonFinite as event:
+        if not event.is_noted:
+            _let_pass(event, state, replace(settings, skip_nonfinite=0), Ranks(), keeper)
+        raise
+
+
 def _let_pass(
     event: NonFinite,
     state: TrainState,
@@ -278,6 +300,7 @@ def _let_pass(
     keeper: Keeper | None,
 ) -> None:
     """Write down a step that was not taken; raise unless it may be left out."""
+    event.is_noted = True
     record = {"clips": list(event.clips), "losses": list(map(str, event.losses))}
     found = ranks.collect(record)
     may_pass = state.skipped < settings.skip_nonfinite

@@ -13,6 +13,9 @@ from errors import InputError, Interrupted
 
 # Where torch updates all parameters in one kernel, and leaves them alone if that kernel is told to.
 _FUSED_DEVICES = frozenset({"cpu", "cuda"})
+# A loss scale begins at 2**16 and halves with each step that it leaves out: with as many in a row
+# it is not the scale that makes gradients infinite.
+_MOST_OVERFLOWS = 24
 
 
 def learning_rate(epoch: int, epochs: int, warmup: int, peak: float) -> float:
@@ -111,6 +114,7 @@ class NonFinite(InputError):  # noqa: N818 - it is an event, and may be let pass
         loss, norm: of the step and of its gradient.
         clips: of the step, in this process.
         losses: mean loss of each forward pass of the step, if they are known.
+        is_noted: it has been written down.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class NonFinite(InputError):  # noqa: N818 - it is an event, and may be let pass
         self.epoch, self.step, self.loss, self.norm = epoch, step, loss, norm
         self.clips = clips
         self.losses: tuple[float, ...] = ()
+        self.is_noted = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +163,14 @@ class StepWatch:
 
     Attributes:
         loss: mean of the epoch up to the last step that was read.
+        overflows: steps in a row that a loss scale has left out.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, epoch: int, *, late: bool) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, epoch: int, *, late: bool, overflows: int = 0
+    ) -> None:
         """Watch the steps of `epoch`; `late` reads one step late and needs a fused optimiser."""
+        self.overflows = overflows
         if late and not is_fused(optimizer):
             raise ValueError("only a fused optimiser can be told to change nothing")
         self.loss = math.nan
@@ -236,8 +245,9 @@ class StepWatch:
             if reading.arrived is not None:
                 reading.arrived.synchronize()
             norm, loss, self.loss = reading.values.tolist()
-            is_fine = math.isfinite(loss) and (reading.may_skip or math.isfinite(norm))
-            if not is_fine:
+            may_skip = reading.may_skip and self.overflows < _MOST_OVERFLOWS
+            self.overflows = 0 if math.isfinite(norm) else self.overflows + 1
+            if not (math.isfinite(loss) and (may_skip or math.isfinite(norm))):
                 raise NonFinite(self._epoch, reading.step, loss, norm, reading.clips)
 
 

@@ -128,7 +128,7 @@ class Ranks:
             SystemExit: with the exit code of another process that failed; that one says why.
         """
         try:
-            with self._losing_others():
+            with self.losing_others():
                 yield
         except BaseException as error:
             if self.store is not None and not self._tell(_exit_code(error)):
@@ -203,7 +203,7 @@ class Ranks:
         return torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)  # type: ignore[no-any-return]
 
     @contextmanager
-    def _losing_others(self) -> Iterator[None]:
+    def losing_others(self) -> Iterator[None]:
         """Say in one line that another process has gone, which the group reports in its words."""
         try:
             yield

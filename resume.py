@@ -44,6 +44,8 @@ FREE_OPTIONS = frozenset(
         "worker_timeout",
         "rank_timeout",
         "gradient_sum",
+        # It may be lowered when memory is short, as the program does by itself.
+        "micro_batch",
         "shards",
         "shard_cache",
         "shard_cache_gb",
@@ -70,7 +72,7 @@ def find_run(args: argparse.Namespace) -> Path | None:
     if args.resume not in (None, "auto"):
         return _named_run(Path(args.resume))
     for run in RunFolder.candidates(runs_folder(args), args.experiment_name):
-        if args.resume is None and not _has_options(run, args):
+        if not _is_same(run, args):
             continue
         # Killed before its first checkpoint, a run of these options begins again where it is.
         if (args.resume is None or run.has_checkpoint) and _is_unfinished(run, args):
@@ -89,13 +91,15 @@ def _named_run(path: Path) -> Path:
     return run.path
 
 
-def _has_options(run: RunFolder, args: argparse.Namespace) -> bool:
-    """Say whether a run was started with options that give the same numbers."""
+def _is_same(run: RunFolder, args: argparse.Namespace) -> bool:
+    """Say whether a run has this name and, without `--resume auto`, options of the same numbers."""
     try:
         stored = json.loads(read_regular(run.path / "args.json", _MOST_BYTES))
     except (OSError, ValueError, RecursionError):
+        return args.resume is not None
+    if not isinstance(stored, dict) or stored.get("experiment_name") != args.experiment_name:
         return False
-    return isinstance(stored, dict) and not different_options(stored, plain(vars(args)))
+    return args.resume is not None or not different_options(stored, plain(vars(args)))
 
 
 def _is_unfinished(run: RunFolder, args: argparse.Namespace) -> bool:

@@ -119,10 +119,11 @@ def _fit(session: Session, run: RunFolder, saver: Saver, stop: StopRequest) -> N
     try:
         if not run.last.exists():
             saver.save()  # a run that is killed in its first epoch goes on too
-        while state.epoch < session.settings.epochs:
-            _run_epoch(session, saver, log, stop)
-            state.next_epoch()
-            saver.end_epoch()
+        with ranks.losing_others():  # here, so that the state is saved all the same
+            while state.epoch < session.settings.epochs:
+                _run_epoch(session, saver, log, stop)
+                state.next_epoch()
+                saver.end_epoch()
         saver.save()
     except Interrupted:
         saver.save()

@@ -91,11 +91,15 @@ def _find_run(cell: Cell) -> Path | None:
 
     There is at most one: a run that has a checkpoint is gone on with.
     """
-    found = sorted(cell.folder.glob("experiments/*/*/*/last.pth.tar"))
+    found = sorted(
+        path.parent
+        for name in ("last", "previous")
+        for path in cell.folder.glob(f"experiments/*/*/*/{name}.pth.tar")
+    )
     if not found:
         shutil.rmtree(cell.folder / "experiments", ignore_errors=True)
         return None
-    return found[-1].parent
+    return found[-1]
 
 
 def _training(plan: Plan, cell: Cell) -> list[str]:

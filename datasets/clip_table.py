@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path, PurePosixPath
 
+from datasets.images import MOST_PIXELS
 from errors import InputError
 from files import holds, write_text
 
@@ -19,7 +20,6 @@ _LONGEST_NAME = 1000
 _MOST_BYTES = 2**32
 # As long as the longest side that a JPEG can have, and as many pixels as are decoded.
 _LONGEST_SIDE = 65_535
-_MOST_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +141,10 @@ def _parse(place: str, cells: Mapping[str, str | None]) -> ClipRow:
     if "fps" in parsed:
         parsed["fps"] = _rate(place, str(parsed["fps"]))
     row = ClipRow(**parsed)  # type: ignore[arg-type]
-    if max(row.width, row.height) > _LONGEST_SIDE or row.width * row.height > _MOST_PIXELS:
+    if max(row.width, row.height) > _LONGEST_SIDE or row.width * row.height > MOST_PIXELS:
         raise InputError(
             f"{place} has frames of {row.width}x{row.height} pixels, they may have at most "
-            f"{_MOST_PIXELS // 1_000_000} million: correct width and height"
+            f"{MOST_PIXELS // 1_000_000} million: correct width and height"
         )
     return row
 

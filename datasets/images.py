@@ -10,7 +10,7 @@ from errors import InputError
 from files import read_regular
 
 # More than any video frame; stops a header that promises gigabytes before anything is allocated.
-_MOST_PIXELS = 50_000_000
+MOST_PIXELS = 50_000_000
 _MOST_BYTES = 200 * 2**20
 _REMEDY = "extract the frames of this clip again"
 
@@ -122,10 +122,10 @@ def measure_bytes(place: object, data: bytes) -> tuple[int, int]:
     size = _header_size(data)
     if size is None or 0 in size:
         raise InputError(f"{place} is no JPEG or PNG image ({len(data)} bytes): {_REMEDY}")
-    if size[0] * size[1] > _MOST_PIXELS:
+    if size[0] * size[1] > MOST_PIXELS:
         raise InputError(
             f"{place} is {size[0]}x{size[1]} pixels, frames may have at most "
-            f"{_MOST_PIXELS // 1_000_000} million: {_REMEDY} at a smaller size"
+            f"{MOST_PIXELS // 1_000_000} million: {_REMEDY} at a smaller size"
         )
     return size
 

@@ -20,6 +20,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.reformatter import VideoReformatter
 
+from datasets.images import MOST_PIXELS
 from errors import InputError
 
 # fmt: off
@@ -30,7 +31,6 @@ VIDEO_SUFFIXES = (
 )
 # fmt: on
 # As for images: more than any frame, and a bound on what a header can make us allocate.
-MOST_PIXELS = 50_000_000
 
 # Containers of one file. What is not here is refused: playlists (HLS, DASH, concat) would let a
 # file name other files, and formats that are made of text or images match almost anything.

@@ -117,7 +117,7 @@ def _refuse_unsafe(package: Any) -> None:
     Raises:
         InputError: this release cannot: there a weights file can run code.
     """
-    tasks = importlib.import_module("ultralytics.nn.tasks")
+    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
     if not (hasattr(tasks, "SAFE_LOAD") and getattr(tasks._SafeLoad, "SUPPORTED", False)):
         raise InputError(
             f"ultralytics {package.__version__} loads weights by running what is in them: pip "

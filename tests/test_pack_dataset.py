@@ -355,8 +355,33 @@ def test_two_programs_at_once(dataset, tmp_path):
 
 
 def test_records_of_images_only(dataset):
-    source = planning.Source(dataset, {}, None, 0.0, planning.Encoding())
+    source = planning.Source(dataset, {}, COCO17, 0.0, planning.Encoding())
     record = ClipRecord("train_0", 12, 0)
     assert isinstance(source.frames(record), ImageFrames)
     size = sum(p.stat().st_size for p in (dataset / "frames" / "train_0").iterdir())
-    assert planning.source_bytes(source, record) == size
+    found, mark = planning.source_bytes(source, record)
+    assert found == size
+    poses = dataset / "poses" / "train_0.npz"
+    with np.load(poses) as archive:
+        changed = {**archive, "keypoints": archive["keypoints"] * 0.5}
+    assert planning.source_bytes(source, record) == (size, mark)
+    np.savez(poses, **changed)
+    assert planning.source_bytes(source, record)[1] != mark
+
+
+@pytest.mark.parametrize("change", ["keypoints", "clips.csv", "frame"])
+def test_a_data_set_that_changed_is_not_taken_for_packed(change, dataset, tmp_path):
+    line = ["--dataset", dataset.name, "--dataset_path", str(dataset.parent)]
+    line += ["--output", str(tmp_path / "out"), "-j", "0"]
+    pack_dataset.main(line)
+    if change == "keypoints":
+        poses = dataset / "poses" / "train_0.npz"
+        with np.load(poses) as archive:
+            np.savez(poses, **{**archive, "keypoints": archive["keypoints"] * 0.5})
+    elif change == "clips.csv":
+        write_table(dataset, [ClipRow("train_0", group="a")])
+    else:
+        frame = dataset / "frames" / "train_0" / "00001.jpg"
+        frame.write_bytes((dataset / "frames" / "train_0" / "00002.jpg").read_bytes() + b"\0")
+    with pytest.raises(InputError, match="name a new folder"):
+        pack_dataset.main(line)

@@ -377,7 +377,7 @@ def packed(path, **changes):
         ({"classes": ["a", "b", "c"]}, "was trained on the classes a, b, c"),
         ({"version": 7}, "version 7"),
         ({"format": "another"}, "is not the checkpoint of a training run"),
-        ({"args": ["x"]}, "is not the checkpoint of a training run"),
+        ({"args": ["x"]}, "holds damaged options"),
         ({"clips": {"train": torch.arange(3), "val": torch.arange(3)}}, "another train list"),
     ],
 )

@@ -83,8 +83,8 @@ def late(monkeypatch):
     """Make the engine treat this CPU as a device that is not waited for."""
 
     class Late(StepWatch):
-        def __init__(self, optimizer, epoch, *, late):
-            super().__init__(optimizer, epoch, late=True)
+        def __init__(self, optimizer, epoch, *, late, overflows):
+            super().__init__(optimizer, epoch, late=True, overflows=overflows)
 
     monkeypatch.setattr(engine, "StepWatch", Late)
 

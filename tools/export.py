@@ -46,6 +46,7 @@ from options.exporting import (  # noqa: E402
     parse_export_args,
     refuse_contradictions,
 )
+from options.shards import is_folder_of_shards  # noqa: E402
 from opts import SOURCE_OPTIONS  # noqa: E402
 from results.run_results import describe  # noqa: E402
 
@@ -189,6 +190,12 @@ def source_options(args: argparse.Namespace, config: ModelConfig) -> argparse.Na
     if isinstance(options["dataset_path"], str):
         options["dataset_path"] = Path(options["dataset_path"])
     options["class_names"] = None
+    # As a test does: what a checkpoint names is opened only if it is a folder.
+    shards = stored.get("shards")
+    is_said = args.dataset is not None or args.dataset_path is not None
+    is_folder = isinstance(shards, str) and is_folder_of_shards(shards)
+    options["shards"] = shards if is_folder and not is_said else None
+    options |= {"shard_cache": None, "shard_cache_gb": 0, "shard_order": None}
     needed = {name: config.options[name] for name in KEPT_OPTIONS}
     return argparse.Namespace(
         **options,

@@ -151,6 +151,9 @@ class ShardStore(Protocol):
             InputError: they cannot be read whole.
         """
 
+    def remedy(self, shard: int) -> str:
+        """Return the way out where what a shard holds cannot be used."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalShards:
@@ -173,6 +176,13 @@ class LocalShards:
             raise InputError(
                 f"{path} cannot be read ({error.strerror}): copy the packed data set again"
             ) from None
+
+    def remedy(self, shard: int) -> str:
+        """Return how to find what is wrong; see `ShardStore`."""
+        return (
+            f"compare with tools/pack_dataset.py --verify {self.path(shard).parent}, and copy the "
+            "shard or pack the data set again"
+        )
 
 
 def _read_spans(path: Path, file: IO[bytes], spans: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -220,6 +230,20 @@ class CachedShards:
                     return _read_spans(path, file, spans)
             self._fetch(shard)
 
+    def remedy(self, shard: int) -> str:
+        """Return the way out; a kept shard that is not as it was packed is removed."""
+        path, stored = self.path(shard), self.shards[shard]
+        try:
+            with path.open("rb") as file:
+                is_whole = hashlib.file_digest(file, "sha256").hexdigest() == stored.sha256
+            if not is_whole:
+                path.unlink()
+        except OSError:  # another process has removed it
+            is_whole = False
+        if is_whole:
+            return f"so it is at {self.remote.shown} too: pack the data set again"
+        return "what was kept of its shard was damaged and is removed, run the same command again"
+
     def check_room(self, needed: np.ndarray, *, by_shards: bool, shuffled: bool) -> None:
         """Make sure that shards need not be fetched over and over in one epoch.
 
@@ -244,7 +268,7 @@ class CachedShards:
         if room > self.most:
             way = ", or choose --shard_order shards" if shuffled and not by_shards else ""
             raise InputError(
-                f"this order of clips needs {room / 1e9:.2f} GB of shards at hand, "
+                f"this order of clips needs {room / 1e9:.3g} GB of shards at hand, "
                 f"--shard_cache_gb {self.most / 1e9:g} would fetch them over and over: raise it"
                 f"{way}"
             )
@@ -272,8 +296,8 @@ class CachedShards:
                     return
             if needed > self.most or time.monotonic() > end:
                 raise InputError(
-                    f"{self.base} may hold {self.most / 1e9:.1f} GB of shards, too little for one "
-                    f"more of {needed / 1e9:.2f} GB: raise --shard_cache_gb"
+                    f"{self.base} may hold {self.most / 1e9:.3g} GB of shards, too little for one "
+                    f"more of {needed / 1e9:.3g} GB: raise --shard_cache_gb"
                 )
             time.sleep(_POLL_SECONDS * 4)
 

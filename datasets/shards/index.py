@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from datasets.arrays import Fault, blaming, read_member, unless
+from datasets.images import MOST_PIXELS
 from errors import InputError
 from files import read_regular
 
@@ -160,7 +161,7 @@ def read_index(
         content = json.loads(data)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError("it is no index of shards")
-        if content.get("version") != VERSION:
+        if type(content.get("version")) is not int or content["version"] != VERSION:
             raise ValueError(f"it is of version {content.get('version')!r:.20}, not {VERSION}")
         dataset = content["dataset"]
         if not isinstance(dataset, str) or not 0 < len(dataset) < 200:
@@ -325,10 +326,13 @@ def _check_places(index: ShardIndex) -> None:
         raise Fault("does not have a member for each frame")
     sums = np.concatenate(([0], np.cumsum(BLOCK + padded(index.lengths.astype(np.int64)))))
     firsts = np.concatenate(([0], index.member_ends[:-1]))
-    ends = columns["start"] + sums[index.member_ends] - sums[firsts]
+    lengths = sums[index.member_ends] - sums[firsts]
     sizes = np.array([stored.num_bytes for stored in index.shards], np.int64)
-    if (ends > sizes[shard]).any() or (columns["start"] % BLOCK).any():
+    # Not as a sum of start and length, which could be too large for its type.
+    if (columns["start"] > sizes[shard] - lengths).any() or (columns["start"] % BLOCK).any():
         raise Fault("says that a clip goes beyond the end of its shard")
+    if (columns["width"].astype(np.int64) * columns["height"] > MOST_PIXELS).any():
+        raise Fault(f"claims frames of more than {MOST_PIXELS:,} pixels")
     index.names.tobytes().decode("utf-8")
     if len(index.rows()) != len(index):
         raise Fault("names a clip twice")

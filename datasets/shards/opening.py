@@ -62,7 +62,7 @@ def _open_remote(remote: Remote, cache: Path, most: int) -> ShardSet:
     largest = max(shard.num_bytes for shard in shards)
     if largest > most:
         raise InputError(
-            f"a shard has {largest / 1e9:.2f} GB, --shard_cache_gb {most / 1e9:g} cannot hold it: "
+            f"a shard has {largest / 1e9:.3g} GB, --shard_cache_gb {most / 1e9:g} cannot hold it: "
             "raise that"
         )
     with locked(folder / ".index.lock"):

@@ -81,10 +81,15 @@ def pack_dataset(spec: PackSpec, progress: Callable[[int, int], None] | None = N
     ordered = order_clips(records, spec.seed)
     every = [record for clips in ordered.values() for record in clips]
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = list(pool.map(partial(source_bytes, source), every))
+        found = list(pool.map(partial(source_bytes, source), every))
+    sizes, marks = [size for size, _ in found], [mark for _, mark in found]
+    described = {
+        name: hashlib.sha256((spec.root / name).read_bytes()).hexdigest()
+        for name in _described(spec)
+    }
     _refuse_inside(spec)
     with alone_in(spec.output):
-        digest = digest_of(spec, records, every, sizes)
+        digest = digest_of(spec, records, every, marks, described)
         done = _finished(spec.output, digest)
         if done is not None:
             return done

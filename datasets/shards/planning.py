@@ -84,32 +84,56 @@ def order_clips(
     return ordered
 
 
-def source_bytes(source: Source, record: ClipRecord) -> int:
-    """Return how many bytes the frames of a clip take as they are, about where it is a video."""
+def source_bytes(source: Source, record: ClipRecord) -> tuple[int, str]:
+    """Return how many bytes the frames of a clip take, and what tells its files from others.
+
+    The bytes are those of the files, about where the clip is a part of a video. Of frames the
+    length of each tells, of keypoints their numbers.
+    """
     frames = source.frames(record)
+    poses = source.poses(record, frames)
+    digest = hashlib.sha256()
     if isinstance(frames, ImageFrames):
         files = frames.files
-        return sum(files.path(index).stat().st_size for index in range(files.count))
-    assert isinstance(frames, VideoFrames)
-    width, height = frames.shown
-    whole = frames.path.stat().st_size
-    return min(whole, int(frames.count * width * height * _PIXEL_BYTES) + 1)
+        sizes = [files.path(index).stat().st_size for index in range(files.count)]
+        size = sum(sizes)
+    else:
+        assert isinstance(frames, VideoFrames)
+        width, height = frames.shown
+        sizes = [frames.path.stat().st_size]
+        size = min(sizes[0], int(frames.count * width * height * _PIXEL_BYTES) + 1)
+    digest.update(repr(sizes).encode())
+    if poses is not None:
+        found = poses.load()
+        digest.update(repr((found.keypoints.shape, found.size)).encode())
+        digest.update(np.ascontiguousarray(found.keypoints).tobytes())
+    return size, digest.hexdigest()
 
 
 def digest_of(
     spec: PackSpec,
     records: Mapping[str, Sequence[ClipRecord]],
     every: Sequence[ClipRecord],
-    sizes: Sequence[int],
+    marks: Sequence[str],
+    described: Mapping[str, str],
 ) -> str:
-    """Return what tells this packing from another one, into the same folder."""
+    """Return what tells this packing from another one, into the same folder.
+
+    Args:
+        spec: what is packed, and how.
+        records: split -> clips.
+        every: all of them.
+        marks: what tells the files of each from others, see `source_bytes`.
+        described: file that says what clips are -> its SHA-256.
+    """
     facts = {
         "dataset": spec.row.name,
         "shard_bytes": spec.shard_bytes,
         "seed": spec.seed,
         **asdict(spec.encoding),
         "lists": {split: [r.line() for r in clips] for split, clips in records.items()},
-        "sizes": {record.name: size for record, size in zip(every, sizes, strict=True)},
+        "clips": {record.name: mark for record, mark in zip(every, marks, strict=True)},
+        "described": dict(described),
     }
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -44,6 +44,16 @@ class Packed:
         spans = [(int(start), int(length)) for start, length in self.index.spans(row)[numbers]]
         return self.store.read(self.index.value("shard", row), spans)
 
+    @contextmanager
+    def blaming(self, row: int) -> Iterator[None]:
+        """Give errors of the members of a clip the way out that shards have."""
+        try:
+            yield
+        except InputError as error:
+            fault = str(error).rpartition(": ")[0] or str(error)
+            way = self.store.remedy(self.index.value("shard", row))
+            raise InputError(f"{fault}: {way}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class ShardImages:
@@ -109,7 +119,9 @@ class ShardImages:
             raise IndexError(f"{self.place} has frames 0 to {self.count - 1}, asked for {numbers}")
         images = self.packed.members(self.row, [1 + number for number in numbers])
         for number, data in zip(numbers, images, strict=True):
-            yield decode_bytes(_FrameName(self, number), data, reduction, size)
+            with self.packed.blaming(self.row):
+                frame = decode_bytes(_FrameName(self, number), data, reduction, size)
+            yield frame
 
     def blocks(self, size: tuple[int, int], most: int) -> Iterator[np.ndarray]:
         """Yield all frames in order, up to `most` at a time."""
@@ -190,7 +202,7 @@ class ShardVideo:
     def _opened(self) -> Iterator[VideoFrames]:
         (data,) = self.packed.members(self.row, [1])
         first = self.packed.index.value("first_frame", self.row)
-        with as_file(data, self.place) as path:
+        with self.packed.blaming(self.row), as_file(data, self.place) as path:
             yield VideoFrames(path, self.count, first, None, self.size())
 
 
@@ -260,7 +272,7 @@ class ShardPoses:
         """
         (data,) = self.packed.members(self.row, [-1])
         found = self.packed.index.value("found", self.row)
-        with as_file(data, self.path) as path:
+        with self.packed.blaming(self.row), as_file(data, self.path) as path:
             return PoseArchive(path, self.num_frames, found, self.num_joints).load()
 
 
