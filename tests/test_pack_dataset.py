@@ -22,6 +22,7 @@ from datasets.shards.index import load_index
 from datasets.shards.reading import Packed
 from datasets.videos import VideoFrames
 from errors import InputError
+from ops.skeleton import COCO17
 from tests.forking import launching
 from tests.making_videos import write_video
 from tools import pack_dataset
