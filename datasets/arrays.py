@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import struct
+import threading
 import warnings
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from numpy.lib import format as npy
 
 from errors import InputError
 
+_PARSING = threading.Lock()
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # What reading a damaged archive or array raises.
 UNREADABLE = (
@@ -169,7 +171,9 @@ def _read_header(stream: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
     version = npy.read_magic(head)
     if version not in _HEADERS:
         raise Fault(f"is of unknown .npy version {version}")
-    with warnings.catch_warnings():
+    # One thread at a time: Python's parser may fail in several ("AST constructor recursion depth
+    # mismatch", 3.11), and the filters of warnings are common to all.
+    with _PARSING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers that Python 2 wrote
         try:
             return _HEADERS[version](head)

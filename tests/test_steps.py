@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -291,3 +292,57 @@ def test_a_parameter_may_get_its_first_gradient_late():
         layer(torch.ones(1, 2)).sum().backward()
         optimizer.step()
     assert all(torch.isfinite(p).all() for p in layers.parameters())
+
+
+class Keeper:
+    """Takes note of steps that were not taken."""
+
+    def __init__(self, is_due=False):
+        self.records, self._is_due = [], is_due
+
+    def is_due(self):
+        return self._is_due
+
+    def save(self):
+        return None
+
+    def note_non_finite(self, record):
+        self.records.append(record)
+
+
+@pytest.mark.parametrize(("bad", "is_due"), [(4, False), (1, True), (1, False)])
+def test_a_step_told_late_is_written_down_wherever_it_is_told(bad, is_due, late):
+    """In the next step, before a save, and at the end of the epoch."""
+    made = batches(5)
+    made[bad] = replace(made[bad], keypoints=made[bad].keypoints * math.nan)
+    keeper = Keeper(is_due)
+    with pytest.raises(InputError, match=f"step {bad} "):
+        train_one_epoch(
+            state_of("sgd"),
+            Loader(made),
+            recipe(),
+            CPU,
+            StopRequest(),
+            lambda *_: None,
+            None,
+            keeper,
+        )
+    (record,) = keeper.records
+    assert record["step"] == bad
+    assert record["processes"][0]["clips"] == list(made[bad].clips)
+
+
+def test_a_loss_scale_may_leave_out_some_steps_in_a_row_and_not_all():
+    watch = StepWatch(state_of("sgd").optimizer, 0, late=False)
+    loss, fine, bad = torch.tensor(1.0), torch.tensor(2.0), torch.tensor(math.inf)
+
+    def look(norm, step):
+        watch.look(norm, loss, loss, step, ("clip",), may_skip=True)
+
+    for step in range(20):
+        look(bad, step)
+    look(fine, 20)
+    for step in range(24):
+        look(bad, step)
+    with pytest.raises(InputError, match="norm of its gradient inf"):
+        look(bad, 24)
