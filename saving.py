@@ -53,7 +53,7 @@ class Saver:
         self._write_best(self._folder)
         self._folder.save_last(self._pack())
         self._saved = time.monotonic()
-        self._count(self._saved - begin)
+        self._count(self._saved - begin, wrote=True)
 
     def end_epoch(self) -> None:
         """Write the newest state if it is due, or costs little.
@@ -74,9 +74,10 @@ class Saver:
             return
         begin = time.monotonic()
         self._best = _copied(_without_optimizer(self._pack()))
-        if self.is_due() or self._is_cheap():
+        writes = self.is_due() or self._is_cheap()
+        if writes:
             self._write_best(self._folder)
-        self._count(time.monotonic() - begin)
+        self._count(time.monotonic() - begin, wrote=writes)
 
     def rescue(self) -> None:
         """Write the newest state of a run that ends by an error, if that is still possible."""
@@ -101,8 +102,10 @@ class Saver:
         elapsed = time.monotonic() - self._start
         return self._spent + self._cost <= MOST_SHARE * elapsed
 
-    def _count(self, seconds: float) -> None:
-        self._spent, self._cost = self._spent + seconds, seconds
+    def _count(self, seconds: float, *, wrote: bool) -> None:
+        self._spent += seconds
+        if wrote:  # what the next writing may cost; a slow one is forgotten in time
+            self._cost = max(seconds, 0.7 * self._cost)
 
     @property
     def spent(self) -> float:

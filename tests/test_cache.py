@@ -107,7 +107,7 @@ def test_frames_that_are_small_already_give_the_same_bits(big, mode):
             assert one.keypoints is None or torch.equal(one.keypoints, other.keypoints)
 
 
-def test_a_run_with_small_frames_ends_with_the_same_weights(big, tmp_path, machine_state):
+def test_a_run_with_small_frames_ends_with_the_same_weights(big, tmp_path):
     network = "--arch resnet18 --width 8 --gsf --pretrained none --epochs 2 --early_fusion_poses"
     weights = []
     for name, cached in (("plain", False), ("cached", True)):

@@ -22,8 +22,6 @@ from results.score_files import ClipScores, write_scores
 from tests.conftest import write_archive, write_dataset, write_frames
 from tests.test_html_report import Reader, captions
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 SMALL = shlex.split(
     "--arch resnet18 --width 8 --input_size 32 --num_segments 4 --pretrained none --epochs 1 "
     "--dataset FRFS --workers 0 --batch-size 2 --device cpu"

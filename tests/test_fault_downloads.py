@@ -19,7 +19,7 @@ from tests.small_runs import RGB, command, run_of
 
 # What urllib keeps of an answer that it refuses is closed by the garbage collector.
 pytestmark = [
-    pytest.mark.usefixtures("machine_state", "collected"),
+    pytest.mark.usefixtures("collected"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 

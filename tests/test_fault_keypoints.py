@@ -16,8 +16,6 @@ from tests.conftest import SIZE, standing_person, write_archive
 from tests.small_runs import RGB, command, numbers_of, run_of
 from tools import check_dataset
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 N = 12
 MODES = {
     "early": (main, (*RGB, "--early_fusion_poses")),

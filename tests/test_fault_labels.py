@@ -10,8 +10,6 @@ from datasets.labels import find_class_gaps
 from errors import InputError
 from tests.small_runs import command, run_of, runs_of
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 
 def edit(root, split, old, new):
     path = root / f"{split}_videofolder.txt"

@@ -13,8 +13,6 @@ from errors import InputError
 from tests.conftest import write_dataset
 from tests.small_runs import command, numbers_of, run_of, start
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 ODD = "späce  \U0001f600 日本 '\"&;$[x]#%"
 # What a system says of which nothing is known: names of files are bytes, output is ASCII.
 NO_UNICODE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

@@ -27,8 +27,6 @@ from tests.small_runs import (
     state_of,
 )
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 EPOCHS = 2
 STEPS = ("--batch-size", "2", "--iter_size", "2")  # 7 clips: 2 steps an epoch, 4 micro-batches
 CLIPS = {f"train_{number}" for number in range(7)}

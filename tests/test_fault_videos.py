@@ -25,8 +25,6 @@ from tests.making_models import write_checkpoint
 from tests.making_videos import cut, write_sound, write_video
 from tests.small_runs import RGB, command, numbers_of, run_of
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 30
 MEGABYTES = 300

@@ -346,7 +346,6 @@ def test_published_lists_become_honest_folds(make_dataset):
     assert loading.fold_choice(options(root)) is None
 
 
-@pytest.mark.usefixtures("machine_state")
 def test_a_run_keeps_its_fold_and_is_tested_on_it(make_dataset, tmp_path, capsys):
     root = make_dataset("jumps", clips=(6, 2, 4))
     where = ["--dataset", "jumps", "--dataset_path", str(root.parent), "--workers", "0"]

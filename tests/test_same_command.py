@@ -10,8 +10,6 @@ from campaigns.cells import Cell, _find_run
 from errors import InputError, Interrupted
 from tests.small_runs import assert_equal_runs, command, run_of, runs_of, state_of
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 
 @pytest.fixture
 def stopped(dataset, tmp_path, monkeypatch):

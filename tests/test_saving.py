@@ -127,3 +127,14 @@ def test_a_rescue_does_not_hide_why_the_run_ends(make, monkeypatch):
     saver.rescue()
     with pytest.raises(InputError):
         saver.save()
+
+
+def test_a_best_that_was_only_copied_does_not_make_writing_look_cheap(make, clock):
+    saver, folder, _ = make(cost=0.5)
+    saver.save()
+    clock.now += 60
+    for _ in range(20):
+        saver.keep_best()
+        saver.end_epoch()
+        clock.now += 1
+    assert len(folder.written) == 1

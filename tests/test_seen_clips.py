@@ -14,8 +14,6 @@ from errors import InputError
 from results.score_files import read_scores
 from tests.conftest import write_dataset
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 TRAIN = shlex.split(
     "--num_segments 4 --epochs 1 --workers 0 --batch-size 2 --device cpu --dataset jumps"
 )

@@ -24,8 +24,6 @@ from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, Interrupted
 from machine import StopRequest
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = shlex.split(
     "--arch resnet18 --width 8 --gsf --input_size 32 --num_segments 4 --pretrained none"

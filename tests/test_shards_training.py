@@ -12,8 +12,6 @@ import test_models as test_script
 from errors import InputError
 from tools import pack_dataset
 
-pytestmark = pytest.mark.usefixtures("machine_state")
-
 SMALL = shlex.split(
     "--arch resnet18 --width 8 --gsf --input_size 32 --num_segments 4 --pretrained none"
 )

@@ -176,7 +176,6 @@ def only_poses(dataset):
     return dataset
 
 
-@pytest.mark.usefixtures("machine_state")
 def test_pose_only_training_needs_no_image(only_poses, tmp_path, monkeypatch):
     """The frames are gone, and nothing is opened that could be one."""
     opened = []
@@ -249,7 +248,7 @@ def test_an_epoch_is_limited_by_the_network(monkeypatch):
     assert np.median(ratios) > 2, ratios
 
 
-def test_the_session_says_how_long_it_waited(only_poses, tmp_path, capsys, machine_state):
+def test_the_session_says_how_long_it_waited(only_poses, tmp_path, capsys):
     args = parse(only_poses, "--experiment_path", str(tmp_path), "--workers", "0")
     session.train(args)
     assert "s, waiting for data " in capsys.readouterr().out
