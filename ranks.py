@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import Store, rendezvous
+from torch.distributed import PrefixStore, Store, rendezvous
 
 from errors import InputError, Interrupted
 from ops.dealing import Share
@@ -26,6 +27,7 @@ from ops.dealing import Share
 Item = TypeVar("Item")
 
 _LOOK = 0.05  # seconds between looks at the others
+_MEETING_SECONDS = 600.0  # to wait for the others at the start
 _FAILED = "failed"
 
 
@@ -53,6 +55,7 @@ class Ranks:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return cls()
         store, rank, count = next(rendezvous("env://"))
+        store = PrefixStore(_meet(store, rank, count), store)
         local = int(os.environ.get("LOCAL_RANK", rank))
         return cls(rank, count, local, store, int(os.environ.get("LOCAL_WORLD_SIZE", count)))
 
@@ -150,7 +153,7 @@ class Ranks:
             torch.cuda.set_device(device)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", self.store),
+            store=PrefixStore("group", self.store),
             rank=self.rank,
             world_size=self.count,
             timeout=timedelta(seconds=seconds),
@@ -253,6 +256,46 @@ class Ranks:
             return self.store.get(key)
         except RuntimeError as error:
             raise InputError(self._lost(error)) from None
+
+
+def _meet(store: Store, rank: int, count: int) -> str:
+    """Return a name that the processes which run now have in common.
+
+    When torchrun starts processes again, its store may still hold what those before have left, and
+    nothing says which start this is. So each process calls itself by a name that nobody had, and
+    process 0 tells all that it hears of its own, until all have answered.
+
+    Raises:
+        InputError: some do not come.
+    """
+    own, end = uuid.uuid4().hex, time.monotonic() + _MEETING_SECONDS
+    if rank > 0:
+        store.set(f"hello/{rank}", own)
+    heard: dict[int, bytes] = {}
+    while time.monotonic() < end:
+        if rank > 0 and store.check([f"welcome/{own}"]):
+            name = store.get(f"welcome/{own}").decode()
+            store.set(f"here/{name}/{rank}", "")
+            return name
+        if rank == 0:
+            _welcome(store, own, count, heard)
+            if all(store.check([f"here/{own}/{other}"]) for other in range(1, count)):
+                return own
+        time.sleep(_LOOK)
+    raise InputError(
+        f"process {rank} has waited {_MEETING_SECONDS:.0f} s for the others of torchrun: look for "
+        "their messages, and run the same command again"
+    )
+
+
+def _welcome(store: Store, name: str, count: int, heard: dict[int, bytes]) -> None:
+    """Tell `name` to every process that has called itself by a new name."""
+    for other in range(1, count):
+        if store.check([f"hello/{other}"]):
+            called = store.get(f"hello/{other}")
+            if heard.get(other) != called:
+                store.set(f"welcome/{called.decode()}", name)
+                heard[other] = called
 
 
 def _is_of_group(error: RuntimeError) -> bool:

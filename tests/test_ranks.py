@@ -1,12 +1,13 @@
 """Processes of one torchrun call: together they have everything once, and no one waits in vain."""
 
 import threading
+import time
 
 import pytest
 from torch.distributed import TCPStore
 
 from errors import InputError, Interrupted
-from ranks import Ranks
+from ranks import Ranks, _meet
 
 
 def nothing():
@@ -78,3 +79,24 @@ def test_a_signal_ends_the_waiting(pair):
 
     with pytest.raises(Interrupted):
         pair[1].wait_for_first("never", stop)
+
+
+def test_processes_that_are_started_again_do_not_meet_those_before(pair):
+    """The store of torchrun may outlive them, with what they left."""
+    store, other = pair[0].store, pair[1].store
+    names = []
+    for first in (0, 1):  # whoever comes first, both times
+        met = {}
+
+        def meet(rank, met=met):
+            met[rank] = _meet(store if rank == 0 else other, rank, 2)
+
+        threads = [threading.Thread(target=meet, args=(rank,)) for rank in (first, 1 - first)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.2)
+        for thread in threads:
+            thread.join(10)
+        assert met[0] == met[1]
+        names.append(met[0])
+    assert names[0] != names[1]
