@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 _LOOK = 0.5  # seconds between looks at the workers
 _END_SECONDS = 3.0  # to wait for killed workers
-_DEATH_SECONDS = 1.0  # a connection breaks a moment before its process has ended
+_DEATH_SECONDS = 3.0  # a connection breaks a moment before its process has ended
 _STACK_SECONDS = 0.5  # to wait for a stack
 _MOST_NAMED = 3  # workers that a message names
 
@@ -216,9 +216,14 @@ class WorkerWatch:
         """Return which worker has died, if one has."""
         processes = list(self._processes.values())
         is_broken = isinstance(error, (OSError, EOFError, RuntimeError))
-        if processes and is_broken and not str(error).startswith("Caught "):
-            wait([process.sentinel for process in processes], _DEATH_SECONDS)
         dead = [process for process in processes if process.exitcode is not None]
+        end = time.monotonic() + _DEATH_SECONDS
+        if not str(error).startswith("Caught "):
+            # The other thread may have asked the system first, and be about to note the answer.
+            while processes and is_broken and not dead and time.monotonic() < end:
+                wait([process.sentinel for process in processes], _LOOK / 10)
+                time.sleep(_LOOK / 50)
+                dead = [process for process in processes if process.exitcode is not None]
         if not dead:
             return None
         workers = {note.pid: worker for worker, note in enumerate(self._notes)}
