@@ -291,3 +291,14 @@ def test_remote_shards_are_trained_on_one_after_the_other(shards, tmp_path):
     assert Path(local.shards) == shards
     assert build_train_loader(local, open_dataset(local)).dataset.groups is None
     assert load_index(shards).dataset == "FRFS"
+
+
+@pytest.mark.parametrize(
+    "location", ["https://127.0.0.1:9/x/{}?token=secret", "pipe:exit 7; {}?token=secret"]
+)
+def test_why_a_file_does_not_come_is_short_and_tells_no_secret(location, monkeypatch):
+    monkeypatch.setattr(fetching, "_PAUSE_SECONDS", 0)
+    with pytest.raises(InputError, match="ends with exit code 7") as caught:
+        Remote(location).read("index.json", 100)
+    assert "secret" not in str(caught.value)
+    assert "curl" not in str(caught.value)

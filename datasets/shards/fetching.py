@@ -23,6 +23,7 @@ from errors import InputError
 from files import open_regular, partial_of, replacing
 
 _Result = TypeVar("_Result")
+_EXIT = re.compile(r": exit (-?\d+) ")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.ASCII)
 _PIECE = 2**20
 _TRIES = 3
@@ -117,8 +118,16 @@ class Remote:
         except (_FetchError, GeneratorExit):
             raise
         except Exception as error:  # noqa: BLE001 - any library may stand behind a URL
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise _FetchError(f"does not come ({reason})") from None
+            raise _FetchError(f"does not come ({self._reason(error)})") from None
+
+    def _reason(self, error: Exception) -> str:
+        """Return why a file does not come, without the query of the location."""
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        ended = _EXIT.search(text)  # as webdataset says of a command, which it repeats in full
+        if ended:
+            return f"what fetches it ends with exit code {ended[1]}"
+        query = self.location.partition("?")[2]
+        return (text.replace(query, "...") if query else text)[:200]
 
     def _tried(self, name: str, action: Callable[[], _Result]) -> _Result:
         for number in range(1, _TRIES + 1):
