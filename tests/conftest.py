@@ -112,3 +112,12 @@ def machine_state():
     if torch is not None:
         torch.set_flush_denormal(False)
         torch.set_num_threads(_THREADS)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """Start the training programs with faults planted in them; see `tests.faulty_run`."""
+    from tests.forking import launching
+
+    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
+        yield launcher

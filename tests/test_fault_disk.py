@@ -5,7 +5,6 @@ import hashlib
 import pytest
 
 from tests.conftest import write_dataset
-from tests.forking import launching
 from tests.small_runs import (
     assert_equal_runs,
     begun,
@@ -19,12 +18,6 @@ from tests.small_runs import (
 
 EPOCHS = 3
 SAVES = ("--save_every_minutes", "0")
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,9 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.forking import launching
 from tests.small_runs import assert_equal_runs, command, numbers_of, planted, run_of
 
 EPOCHS = 4
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import session
 import test_models as test_script
 from errors import InputError
 from tests.conftest import write_dataset
-from tests.forking import launching
 from tests.small_runs import (
     RGB,
     assert_equal_runs,
@@ -30,12 +29,6 @@ from tests.small_runs import (
 EPOCHS = 2
 STEPS = ("--batch-size", "2", "--iter_size", "2")  # 7 clips: 2 steps an epoch, 4 micro-batches
 CLIPS = {f"train_{number}" for number in range(7)}
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from tests.conftest import write_dataset
-from tests.forking import launching
 from tests.small_runs import (
     ROOT,
     command,
@@ -32,12 +31,6 @@ EPOCHS = 5
 CLOSE = 1e-6
 # 20 clips, 2 a micro-batch, at most 4 of these a step: steps of 8, 8 and 4 clips; 15 steps.
 STEPS = ("--batch-size", 2, "--iter_size", 4)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from tests.conftest import write_dataset
-from tests.forking import launching
 from tests.small_runs import (
     RGB,
     assert_equal_runs,
@@ -24,12 +23,6 @@ EPOCHS = 3
 # 7 clips, one at a time, three a step: 3 steps an epoch, the last of one clip.
 STEPS = ("--batch-size", "1", "--iter_size", "3")
 CODES = {"TERM": 143, "USR1": 143, "INT": 130, "KILL": -9}
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_dataset
-from tests.forking import launching
 from tests.small_runs import RGB, command, planted, run_of, state_of, wait_until
 
 SECONDS = 60
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 CLIP = re.compile(r"(train|val)_\d")
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("tests.faulty_run", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 @pytest.fixture(scope="module")
