@@ -15,7 +15,8 @@ from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
 from datasets.views import Crop, CutFrames, InputSpec, make_views
 from ops.batch import Batch
-from ops.skeleton import COCO17, BodyTrack, SkeletonLayout
+from ops.body_frame import BodyTrack
+from ops.skeleton import COCO17, SkeletonLayout
 from transforms import (
     CROP_SCALES,
     draw_augmentation,

@@ -18,7 +18,8 @@ from datasets.order import EpochBatches, SampleKey
 from datasets.sampling import sample_frames
 from datasets.views import fit_people
 from ops.batch import Batch
-from ops.skeleton import BodyTrack, normalize_keypoints, swap_left_right
+from ops.body_frame import BodyTrack, normalize_keypoints
+from ops.skeleton import swap_left_right
 from transforms import Geometry, crop_sizes
 
 # Some 30 MB.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ops.body_frame import BodyTrack, Normalization, normalize_keypoints
 from ops.heatmap import joint_heatmap
-from ops.skeleton import COCO17, BodyTrack, Normalization, SkeletonLayout, normalize_keypoints
+from ops.skeleton import COCO17, SkeletonLayout
 from transforms import Augmentation, FieldOfView, Geometry, mirrored
 
 # `--heatmap_sigma` is in pixels of a frame with this short side.

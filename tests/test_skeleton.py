@@ -3,14 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.skeleton import (
-    BODY18,
-    BODY25,
-    COCO17,
-    normalize_keypoints,
-    swap_left_right,
-    to_coco17,
-)
+from ops.body_frame import normalize_keypoints
+from ops.conversion import to_coco17
+from ops.skeleton import BODY18, BODY25, COCO17, swap_left_right
 
 LEFT_HIP, RIGHT_HIP = COCO17.hips
 

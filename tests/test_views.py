@@ -17,9 +17,10 @@ from datasets.order import SampleKey
 from datasets.records import load_records
 from datasets.scan import find_clips
 from datasets.views import Crop, CutFrames, InputSpec, draw_heatmap, make_views
+from ops.body_frame import BodyTrack, normalize_keypoints
 from ops.heatmap import joint_heatmap
 from ops.pixels import HEATMAP_MEAN, HEATMAP_STD, RGB_MEAN, RGB_STD
-from ops.skeleton import COCO17, BodyTrack, normalize_keypoints
+from ops.skeleton import COCO17
 from prediction.decoding import Decoder
 from prediction.frames import ImageFolder, can_reduce
 from transforms import (

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from errors import InputError
-from ops.skeleton import to_coco17
+from ops.conversion import to_coco17
 
 # As datasets/poses.py reads it: farther away is no place in a picture.
 FARTHEST_PIXEL = 1e6

@@ -17,7 +17,8 @@ from datasets.shards.reading import Packed, ShardImages, ShardPoses, ShardVideo,
 from datasets.skeletons import SkeletonDataset
 from datasets.views import InputSpec, fit_people
 from errors import InputError
-from ops.skeleton import COCO17, BodyTrack, SkeletonLayout
+from ops.body_frame import BodyTrack
+from ops.skeleton import COCO17, SkeletonLayout
 
 
 @dataclass(frozen=True, slots=True)
