@@ -17,13 +17,8 @@ import opts
 from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
 from datasets.labels import find_class_gaps
-from datasets.loading import (
-    DataSource,
-    build_eval_loader,
-    build_train_loader,
-    check_disjoint,
-    open_dataset,
-)
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import DataSource, check_disjoint, open_dataset
 from engine import TrainSettings, TrainState, deal_of
 from errors import InputError
 from machine import (
@@ -33,14 +28,17 @@ from machine import (
     has_fast_bf16,
     tune_network,
 )
-from models import build_model
-from models.classifier import ClipClassifier
+from models import Network, build_model
+from models.downloads import resolve_weights
 from models.estimators import EstimatorOpts, build_estimator
-from models.weights import load_for_finetune
+from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
+from models.skeleton.rgbpose_start import initialise_from_streams
+from models.weights import find_state, load_for_finetune, read_checkpoint
 from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
-from optim import balanced_class_weights, build_optimizer
+from optim import Schedule, balanced_class_weights, build_optimizer
+from options.skeletons import sees_whole_clips, with_layout
 from ranks import Ranks
 
 
@@ -132,9 +130,11 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
             share=ranks.own_share,
         )
     _check_batches(args, deal_of(train_clips, args.iter_size))
+    # Pickles say what joints they have; the network must have the same.
+    own = with_layout(args, source.row.layout)
     torch.manual_seed(args.seed)
     with ranks.first_goes_first("weights", ranks.check):  # they may be downloaded
-        model = _initial_model(args, source, fresh=fresh).to(device)
+        model = _initial_model(own, source, fresh=fresh).to(device)
     ranks.start_group(device, args.rank_timeout)
     _synchronise(model, args, ranks)
     amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
@@ -145,9 +145,13 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
         compiled=args.compile,
     )
     settings = TrainSettings(
-        epochs=args.epochs,
-        warmup=args.warmup,
-        lr=args.lr * lr_factor(args),
+        schedule=Schedule(
+            args.epochs,
+            args.warmup,
+            args.lr * lr_factor(args),
+            args.lr_schedule,
+            tuple(args.lr_steps or ()),
+        ),
         iter_size=args.iter_size,
         clip_gradient=args.clip_gradient,
         amp_dtype=amp_dtype,
@@ -159,7 +163,13 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
         skip_nonfinite=args.skip_nonfinite,
     )
     optimizer = build_optimizer(
-        model, args.optimizer, settings.lr, args.momentum, args.weight_decay
+        model,
+        args.optimizer,
+        settings.schedule.peak,
+        args.momentum,
+        args.weight_decay,
+        nesterov=args.nesterov,
+        decay_all=args.decay == "all",
     )
     scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
     state = TrainState(
@@ -200,7 +210,7 @@ def _check_share(args: argparse.Namespace, ranks: Ranks) -> None:
         ) from None
 
 
-def _synchronise(model: ClipClassifier, args: argparse.Namespace, ranks: Ranks) -> None:
+def _synchronise(model: Network, args: argparse.Namespace, ranks: Ranks) -> None:
     """With `--sync_bn`, join the batch norms of the processes that share a forward pass."""
     deal = Deal(1, args.batch_size, args.iter_size, ranks.rank, ranks.count)
     if not args.sync_bn or deal.cuts == 1:
@@ -235,14 +245,18 @@ def clips_of(loader: DataLoader) -> ClipDataset:
     return cast(ClipDataset, loader.dataset)
 
 
-def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> ClipClassifier:
+def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> Network:
     """Build the model; weights that a checkpoint will replace are not looked for."""
     start = args.finetune or args.feature_extractor
     if start or not fresh:
         args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
     model = build_model(args, len(source.classes))
     if start and fresh:
-        say(str(load_for_finetune(model, args.checkpoint_path)))
+        say(str(load_for_finetune(model, resolve_weights(str(args.checkpoint_path)))))
+    if args.stream_checkpoints and fresh:
+        assert isinstance(model, RGBPoseConv3D)
+        states = [find_state(read_checkpoint(path), path) for path in args.stream_checkpoints]
+        say(str(initialise_from_streams(model, *states)))
     if args.feature_extractor:
         model.freeze_encoder()
     return model
@@ -256,14 +270,26 @@ def _class_weights(
     return balanced_class_weights(clips_of(clips).labels, len(source.classes))
 
 
+def _network_of(args: argparse.Namespace) -> str:
+    """Name the network that the options describe."""
+    if args.fusion == "rgbpose":
+        alone = args.rgbpose_streams
+        return "RGBPose-Conv3D" + ("" if alone == "both" else f", {alone} stream alone")
+    skeletons = args.pose_model
+    if sees_whole_clips(args):
+        skeletons += f", {' + '.join(args.pose_streams).replace('_', ' ')}"
+    if args.fusion == "pose":
+        return f"pose only ({skeletons})"
+    beside = f" ({skeletons})" if sees_whole_clips(args) else ""
+    return f"{args.arch}{' + GSF' if args.gsf else ''}, fusion {args.fusion}{beside}"
+
+
 def _introduce(session: Session) -> None:
     """Say what is about to happen, in a few lines."""
     args, state = session.args, session.state
     parameters = sum(p.numel() for p in state.model.parameters())
-    network = f"pose only ({args.pose_model})" if args.fusion == "pose" else args.arch
-    if opts.needs_frames(args):
-        network += f"{' + GSF' if args.gsf else ''}, fusion {args.fusion}"
-    elif args.gsf:
+    network = _network_of(args)
+    if not opts.needs_frames(args) and args.gsf:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
     if args.with_amp and session.device.type == "cpu" and not has_fast_bf16():
         say("note: this CPU has no bfloat16 instructions: --with_amp makes it slower here")
@@ -281,7 +307,7 @@ def _introduce(session: Session) -> None:
     say(
         f"effective batch {args.batch_size} x {args.iter_size} = "
         f"{args.batch_size * args.iter_size} clips, {deal.num_steps} steps an epoch, peak learning "
-        f"rate {session.settings.lr:.4g}{scaled}"
+        f"rate {session.settings.schedule.peak:.4g}{scaled}"
     )
     if session.ranks.count > 1:
         _introduce_share(args, deal)

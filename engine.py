@@ -19,7 +19,7 @@ from errors import Interrupted
 from machine import STOP_SIGNALS, StopRequest
 from ops.batch import Batch, labels_of
 from ops.dealing import Deal
-from optim import NonFinite, StepWatch, is_fused, learning_rate
+from optim import NonFinite, Schedule, StepWatch, is_fused
 from ranks import Ranks
 from scoring import Progress, TimedBatches
 from steps import RunningStatistics, StepSettings, StepWork, take_step
@@ -43,8 +43,7 @@ class TrainSettings:
     """The recipe of a run.
 
     Attributes:
-        epochs, warmup: length of the schedule and of its linear start, in epochs.
-        lr: peak learning rate.
+        schedule: of the learning rate.
         iter_size: micro-batches per optimiser step.
         clip_gradient: largest norm of the whole gradient.
         amp_dtype: autocast type, or None for float32.
@@ -55,9 +54,7 @@ class TrainSettings:
             finite.
     """
 
-    epochs: int
-    warmup: int
-    lr: float
+    schedule: Schedule
     iter_size: int
     clip_gradient: float
     amp_dtype: torch.dtype | None
@@ -189,9 +186,6 @@ def train_one_epoch(
     ranks, start = ranks or Ranks(), time.perf_counter()
     state.model.train()
     state.totals = state.totals.to(device)
-    rate = learning_rate(state.epoch, settings.epochs, settings.warmup, settings.lr)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     weights = settings.class_weights
     how = StepSettings(
         settings.seed,
@@ -200,6 +194,7 @@ def train_one_epoch(
         None if weights is None else weights.to(device),
         device,
         settings.in_order,
+        getattr(state.model, "head_weights", None),
     )
     # A step that may be left out must be known before the next one.
     is_late = device.type == "cuda" and is_fused(state.optimizer) and not settings.skip_nonfinite
@@ -209,6 +204,9 @@ def train_one_epoch(
     watching = StepWatch(state.optimizer, state.epoch, late=is_late, overflows=state.overflows)
     with _noting_late(state, settings, keeper), watching as watch:
         for work in _works(batches, deal, state, weights, ranks, stop):
+            rate = settings.schedule.rate(state.epoch, state.step / deal.num_steps)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
             try:
                 take_step(state, work, how, ranks, stop, watch, before)
             except NonFinite as event:

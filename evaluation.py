@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 import assembly
+import opts
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
-from datasets.loading import SPLITS, DataSource, build_eval_loader
+from datasets.loading import build_eval_loader
+from datasets.opening import SPLITS, DataSource
 from datasets.records import PUBLISHED
 from errors import InputError
 from machine import (
@@ -25,6 +27,7 @@ from machine import (
 )
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
+from options.skeletons import with_layout
 from options.testing import adopt_options
 from ranks import Ranks
 from results.calibration import Kind, Temperature
@@ -36,6 +39,9 @@ from results.score_files import ClipScores, read_scores
 from results.selection import names_protocol, overlap_protocol, selection_reasons
 from resume import find_seen_clips, refuse_seen_clips, shared_by_lists
 from scoring import evaluate
+
+# Views of skeletons in one forward pass.
+_MOST_SKELETONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ def score_list(
         )
     seen = _check_seen(args, source, split, assembly.clips_of(clips))
     protocol = PUBLISHED if source.is_published else seen
-    model = build_model(args, len(source.classes)).to(device)
+    model = build_model(with_layout(args, source.row.layout), len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     layout = choose_channels_last(args.channels_last, device, None)
     tune_network(model, device, channels_last=layout, compiled=args.compile)
@@ -190,7 +196,7 @@ def score_list(
             clips,
             device,
             softmax=args.softmax,
-            most_rows=max(args.batch_size, 2),
+            most_rows=max(args.batch_size, 2 if opts.needs_frames(args) else _MOST_SKELETONS),
             stop=stop,
             progress=line,
             ranks=ranks,

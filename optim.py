@@ -18,27 +18,61 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda"})
 _MOST_OVERFLOWS = 24
 
 
-def learning_rate(epoch: int, epochs: int, warmup: int, peak: float) -> float:
-    """Return the rate of an epoch: linear from peak/10 for `warmup` epochs, then a half cosine.
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The learning rate over a training.
 
-    Source: the published schedule (Bianchi & Lanz 2025, arXiv:2503.04470, training recipe).
+    Attributes:
+        epochs: of the training.
+        warmup: epochs of its linear start, from peak/10.
+        peak: the highest rate.
+        kind: after the start "cosine": half a cosine by epochs, as published for GSP (Bianchi &
+            Lanz 2025, arXiv:2503.04470); "cosine_step": the same step by step, as skeleton models
+            are trained (Duan et al. 2022, arXiv:2205.09443); "multistep": a tenth from each of
+            `milestones` on.
+        milestones: epochs.
     """
-    if epoch < warmup:
-        return peak * (0.1 + 0.9 * epoch / warmup)
-    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - warmup) / max(1, epochs - warmup)))
+
+    epochs: int
+    warmup: int
+    peak: float
+    kind: str = "cosine"
+    milestones: tuple[int, ...] = ()
+
+    def rate(self, epoch: int, share: float = 0.0) -> float:
+        """Return the rate of a step; `share` of its epoch, 0 to 1, is done."""
+        if epoch < self.warmup:
+            return self.peak * (0.1 + 0.9 * epoch / self.warmup)
+        if self.kind == "multistep":
+            return self.peak * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+        done = epoch - self.warmup + (share if self.kind == "cosine_step" else 0.0)
+        return 0.5 * self.peak * (1 + math.cos(math.pi * done / max(1, self.epochs - self.warmup)))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: weights decay; norms and biases (one axis) do not."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, decay_all: bool = False
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters: weights decay; norms and biases (one axis) do not.
+
+    With `decay_all` these do, too.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
+    others = weight_decay if decay_all else 0.0
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": others},
     ]
 
 
 def build_optimizer(
-    model: nn.Module, method: str, lr: float, momentum: float, weight_decay: float
+    model: nn.Module,
+    method: str,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    *,
+    nesterov: bool = False,
+    decay_all: bool = False,
 ) -> torch.optim.Optimizer:
     """Build SGD or AdamW over every trainable parameter, which are on their device already.
 
@@ -46,13 +80,15 @@ def build_optimizer(
     took 1/2 (SGD) and 1/3 (AdamW) of the time on a CPU, where "foreach" gained nothing. The state
     is the same, so that of a checkpoint written either way loads; how to compute is not loaded.
     """
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(model, weight_decay, decay_all=decay_all)
     fused = all(p.device.type in _FUSED_DEVICES for group in groups for p in group["params"])
     optimizer: torch.optim.Optimizer
     if method == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused or None)
     else:
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused or None)
+        optimizer = torch.optim.SGD(
+            groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused or None
+        )
         optimizer.register_step_pre_hook(_begin_momentum)
     optimizer.register_load_state_dict_pre_hook(_keep_kernels)
     return optimizer

@@ -15,15 +15,23 @@ from options.groups import (
     add_device_options,
     add_input_options,
     add_model_options,
-    add_optim_options,
-    add_run_options,
-    add_start_options,
 )
+from options.recipes import RECIPES
 from options.scaling import add_fault_options, add_scaling_options
 from options.shards import add_shard_options, check_shards
+from options.skeletons import (
+    FRAME_MODELS,
+    ZOO_FIXED_OPTIONS,
+    ZOO_INPUT_OPTIONS,
+    ZOO_MODEL_OPTIONS,
+    add_annotation_options,
+    check_zoo,
+    fill_zoo_defaults,
+)
+from options.training import add_optim_options, add_run_options, add_start_options
 from options.types import OneLineParser
 
-FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose")
+FUSIONS = ("none", "early", "late", "late_fast", "late_attention", "pose", "rgbpose")
 # What a checkpoint records so that testing rebuilds the same network and the same input.
 MODEL_OPTIONS = (
     "fusion",
@@ -37,6 +45,7 @@ MODEL_OPTIONS = (
     "attention_scope",
     "dropout",
     "consensus_type",
+    *ZOO_MODEL_OPTIONS,
 )
 # Those that cannot be changed after training: another value is another network.
 FIXED_OPTIONS = (
@@ -47,6 +56,7 @@ FIXED_OPTIONS = (
     "gsf",
     "gsf_ch_ratio",
     "pose_model",
+    *ZOO_FIXED_OPTIONS,
 )
 INPUT_OPTIONS = (
     "input_size",
@@ -54,6 +64,7 @@ INPUT_OPTIONS = (
     "frame_interval",
     "heatmap_sigma",
     "mask_background",
+    *ZOO_INPUT_OPTIONS,
 )
 POSE_OPTIONS = ("pose_normalize", "missing_pose")
 # Where the clips came from; lists are not among them, so the test list is the data set's own.
@@ -67,6 +78,12 @@ SOURCE_OPTIONS = (
     "fold",
     "fold_seed",
     "fold_val",
+    "annotations",
+    "keypoint_files",
+    "skip_broken",
+    "train_split",
+    "val_split",
+    "test_split",
 )
 FOLD_OPTIONS = ("fold", "fold_seed", "fold_val")
 
@@ -84,6 +101,7 @@ def train_parser(fusion: str = "none") -> OneLineParser:
         "--pretrained none --epochs 6",
     )
     add_data_options(parser)
+    add_annotation_options(parser)
     add_cache_options(parser)
     add_shard_options(parser)
     add_input_options(parser)
@@ -101,7 +119,7 @@ def train_parser(fusion: str = "none") -> OneLineParser:
 def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of `main.py`; exits with 2 on a wrong combination."""
     parser = train_parser()
-    args = parser.parse_args(argv)
+    args = _parse_with_recipe(parser, argv)
     _check_training(parser, args)
     return args
 
@@ -109,17 +127,31 @@ def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def parse_pose_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of `main_only_pose.py`; exits with 2 on a wrong combination."""
     parser = train_parser("pose")
-    args = parser.parse_args(argv)
+    args = _parse_with_recipe(parser, argv)
     if args.fusion != "pose":
         parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
     _check_training(parser, args)
     return args
 
 
+def _parse_with_recipe(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """Parse twice if there is a recipe: its values are the defaults of the second time."""
+    args = parser.parse_args(argv)
+    if args.recipe is None:
+        return args
+    values = dict(RECIPES[args.recipe])
+    parser.set_defaults(**values)
+    return parser.parse_args(argv)
+
+
 # ---------------------------------------------------------------- rules
 
 
 def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.dataset is None and args.annotations is not None:
+        args.dataset = args.annotations.stem
     if args.dataset is None:
         parser.error("--dataset is missing: try --dataset synthetic, which needs no files")
     if (args.finetune or args.feature_extractor) and args.checkpoint_path is None:
@@ -140,6 +172,16 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 
 def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.lr_schedule == "multistep" and not args.lr_steps:
+        parser.error("--lr_schedule multistep needs --lr_steps: the epochs where the rate falls")
+    if args.lr_steps and args.lr_schedule != "multistep":
+        parser.error("--lr_steps needs --lr_schedule multistep")
+    if args.nesterov and (args.optimizer != "sgd" or args.momentum == 0):
+        parser.error("--nesterov needs --optimizer sgd and a --momentum above 0")
+    if args.stream_checkpoints and (args.fusion != "rgbpose" or args.rgbpose_streams != "both"):
+        parser.error("--stream_checkpoints are of --rgbpose_conv3d with both of its streams")
+    if args.stream_checkpoints and (args.finetune or args.feature_extractor):
+        parser.error("--stream_checkpoints, --finetune, --feature_extractor: give one of them")
     if args.sync_bn and args.micro_batch is not None:
         parser.error("--sync_bn and --micro_batch contradict each other: drop one of them")
     if args.cache != "none" and not needs_frames(args):
@@ -172,6 +214,7 @@ def fill_defaults(args: argparse.Namespace) -> None:
         args.pose_model = "conv1d" if args.fusion == "pose" else "mlp"
     if args.num_channels is None:
         args.num_channels = 4 if args.fusion == "early" else 3
+    fill_zoo_defaults(args)
 
 
 def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -180,7 +223,9 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     if args.dataset is not None:
         check_name(parser, "--dataset", args.dataset)
     check_shards(parser, args)
-    has_place = args.dataset_path is not None or getattr(args, "shards", None) is not None
+    has_place = any(
+        getattr(args, name, None) is not None for name in ("dataset_path", "shards", "annotations")
+    )
     if args.dataset not in (None, "synthetic") and not has_place:
         parser.error(
             f"--dataset {args.dataset} needs --dataset_path, the folder that holds it, or --shards"
@@ -195,8 +240,42 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--pose_weights needs --late_fusion_poses")
     if args.gsf_ch_ratio > 100:
         parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
+    check_zoo(parser, args)
+    _check_fusion(parser, args)
+    check_annotations(parser, args)
     check_cache(parser, args)
     _check_layout(parser, args)
+
+
+def _check_fusion(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.stream_losses and not args.fusion.startswith("late"):
+        parser.error("--stream_losses is of late fusions: it has no meaning for one stream")
+    if args.rgbpose_streams != "both" and args.fusion != "rgbpose":
+        parser.error("--rgbpose_streams needs --rgbpose_conv3d")
+    if args.fusion == "rgbpose" and (args.gsf or args.num_channels != 3 or args.mask_background):
+        parser.error(
+            "--rgbpose_conv3d has a backbone of its own: drop --gsf, --num_channels 4 and "
+            "--mask_background"
+        )
+
+
+def check_annotations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what an annotation pickle brings itself, and splits without one."""
+    if getattr(args, "annotations", None) is None:
+        names = [n for n in ("train", "val", "test") if getattr(args, f"{n}_split", None)]
+        if names:
+            parser.error(f"--{names[0]}_split needs --annotations: the pickle that has the split")
+        return
+    others = ("train_list", "val_list", "test_list", "fold", "shards")
+    given = [name for name in others if getattr(args, name, None) is not None]
+    if given:
+        parser.error(f"--annotations brings its own clips: drop --{given[0]}")
+    if args.dataset == "synthetic":
+        parser.error("--annotations and --dataset synthetic: give one of them")
+    if args.fusion == "pose" and args.pose_model in FRAME_MODELS and args.skeleton_layout is None:
+        return  # the layout of the file decides
+    if needs_frames(args) and args.dataset_path is None:
+        parser.error("--annotations beside RGB needs --dataset_path: where <dataset>/frames lies")
 
 
 def _check_layout(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

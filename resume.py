@@ -19,7 +19,7 @@ from datasets.clip_table import ClipRow, load_table
 from datasets.clips import ClipDataset
 from datasets.facts import hash_records
 from datasets.leakage import find_overlaps
-from datasets.loading import SPLITS, DataSource
+from datasets.opening import SPLITS, DataSource
 from datasets.records import ClipRecord, fingerprints
 from errors import InputError
 from files import read_regular
@@ -56,6 +56,8 @@ FREE_OPTIONS = frozenset(
 def runs_folder(args: argparse.Namespace) -> Path:
     """Return the folder that the runs of these options lie in."""
     network = args.arch if opts.needs_frames(args) else args.pose_model
+    if args.fusion == "rgbpose":  # it has a backbone of its own
+        network = "rgbpose_conv3d"
     return args.experiment_path / "experiments" / args.dataset / network
 
 

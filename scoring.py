@@ -120,7 +120,7 @@ def _logits(
     model: nn.Module, batch: Batch, amp_dtype: torch.dtype | None, most_rows: int
 ) -> tuple[Tensor, int]:
     """Return the logits of a batch on its device, and how many rows found room at once."""
-    device = _device_of(batch)
+    device = batch.first.device
     while True:
         try:
             with torch.autocast(device.type, amp_dtype, enabled=bool(amp_dtype)):
@@ -148,10 +148,6 @@ def _on_host(found: list[_Scored]) -> list[_Scored]:
         replace(one, scores=on_host, labels=torch.as_tensor(one.labels, device="cpu"))
         for one, on_host in zip(found, scores, strict=True)
     ]
-
-
-def _device_of(batch: Batch) -> torch.device:
-    return next(t.device for t in (batch.frames, batch.keypoints) if t is not None)
 
 
 def _in_order(shares: list[list[_Scored]]) -> list[_Scored]:

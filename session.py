@@ -120,7 +120,7 @@ def _fit(session: Session, run: RunFolder, saver: Saver, stop: StopRequest) -> N
         if not run.last.exists():
             saver.save()  # a run that is killed in its first epoch goes on too
         with ranks.losing_others():  # here, so that the state is saved all the same
-            while state.epoch < session.settings.epochs:
+            while state.epoch < session.settings.schedule.epochs:
                 _run_epoch(session, saver, log, stop)
                 state.next_epoch()
                 saver.end_epoch()
@@ -179,7 +179,7 @@ def _rate(state: TrainState) -> float:
 def _is_due(session: Session) -> bool:
     """Evaluate every `--eval-freq` epochs and after the last one."""
     done = session.state.epoch + 1
-    return done % session.args.eval_freq == 0 or done == session.settings.epochs
+    return done % session.args.eval_freq == 0 or done == session.settings.schedule.epochs
 
 
 def _validate(session: Session, stop: StopRequest | None = None) -> Metrics:

@@ -52,6 +52,8 @@ class StepSettings:
         device: where the model is.
         in_order: add up the gradients of forward passes in their order, wherever these were
             computed: the same bits for any number of processes.
+        head_weights: of the losses of a network with several classifiers, which returns (B, P, K)
+            in training; None: 1 for each.
     """
 
     seed: int
@@ -60,6 +62,7 @@ class StepSettings:
     class_weights: Tensor | None
     device: torch.device
     in_order: bool = False
+    head_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +265,16 @@ def _loss(network: nn.Module, batch: Batch, settings: StepSettings, totals: Tens
         # Without names: a compiled network would be compiled anew for other ones.
         logits = network(replace(batch, label=None, clips=()))
     logits, labels = logits.float(), labels_of(batch)
-    totals[1] += (logits.detach().argmax(1) == labels).sum()
+    heads = logits.unbind(1) if logits.ndim == 3 else (logits,)
+    weights = settings.head_weights or (1.0,) * len(heads)
+    said = sum(w * head.detach().softmax(1) for w, head in zip(weights, heads, strict=True))
+    totals[1] += (torch.as_tensor(said).argmax(1) == labels).sum()
     totals[2] += len(logits)
-    return F.cross_entropy(logits, labels, settings.class_weights, reduction="sum")
+    losses = [
+        w * F.cross_entropy(head, labels, settings.class_weights, reduction="sum")
+        for w, head in zip(weights, heads, strict=True)
+    ]
+    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
 def _flat_gradient(model: nn.Module) -> Tensor:

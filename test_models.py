@@ -21,6 +21,7 @@ from evaluation import (
     to_json,
 )
 from files import write_json
+from models.downloads import resolve_weights
 from options.testing import parse_test_args
 from pages.test_report import write_test_report
 from ranks import Ranks
@@ -38,9 +39,21 @@ def main(argv: Sequence[str] | None = None) -> Metrics | None:
     given = parse_test_args(argv)
     ranks = Ranks.join()
     with talking(ranks.is_first), ranks.ending_together():
+        _find_weights(given, ranks)
         metrics = _test(given, ranks)
     ranks.end_group()
     return metrics
+
+
+def _find_weights(given: argparse.Namespace, ranks: Ranks) -> None:
+    """Fetch published weights that are given by their names; process 0 first."""
+    if not given.weights:
+        return
+    with ranks.first_goes_first("published weights", ranks.check):
+        found = [resolve_weights(path) for path in given.weights]
+    if found[0] != given.weights[0] and given.output is None:
+        raise InputError(f"{given.weights[0]} are published weights: add --output for the report")
+    given.weights = found
 
 
 def _test(given: argparse.Namespace, ranks: Ranks) -> Metrics | None:

@@ -34,7 +34,8 @@ import opts  # noqa: E402
 from console import StepLine, say  # noqa: E402
 from datasets.catalogue import find_row  # noqa: E402
 from datasets.clips import ClipDataset  # noqa: E402
-from datasets.loading import build_train_loader, open_dataset  # noqa: E402
+from datasets.loading import build_train_loader  # noqa: E402
+from datasets.opening import open_dataset  # noqa: E402
 from datasets.order import EpochBatches  # noqa: E402
 from datasets.pose_files import write_archive  # noqa: E402
 from datasets.shards.packing import pack_dataset  # noqa: E402

@@ -38,7 +38,7 @@ from benchmarks.joined_clips import (  # noqa: E402
     synthetic_clips,
 )
 from console import say  # noqa: E402
-from datasets.loading import cache_folder  # noqa: E402
+from datasets.opening import cache_folder  # noqa: E402
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic  # noqa: E402
 from deployment.networks import load_network  # noqa: E402
 from errors import InputError, run_script  # noqa: E402

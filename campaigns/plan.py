@@ -12,7 +12,7 @@ import opts
 from datasets.clip_table import load_table
 from datasets.facts import hash_records
 from datasets.folds import Fold, hash_folds, hash_groups
-from datasets.loading import DataSource, check_disjoint, open_dataset
+from datasets.opening import DataSource, check_disjoint, open_dataset
 from errors import InputError
 from files import read_regular, write_json
 from options.testing import parse_test_args, parser_of_tests

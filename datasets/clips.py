@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from datasets.frames import FrameSource
 from datasets.order import SampleKey
+from datasets.pose_views import SkeletonSpec, SkeletonViews, people_geometry, skeleton_views
 from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
@@ -62,6 +63,7 @@ class Sample:
         label: class index.
         clip: name.
         heatmap: (V, T, S, S) float32 in 0-1; None where the network sees none.
+        skeletons: of whole clips, None where the network sees single frames.
     """
 
     frames: Tensor | None
@@ -69,6 +71,7 @@ class Sample:
     label: int
     clip: str
     heatmap: Tensor | None = None
+    skeletons: SkeletonViews | None = None
 
 
 class ClipDataset(Dataset[Sample]):
@@ -109,13 +112,17 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, key: SampleKey) -> Sample:
         """Load one clip; every frame is decoded and resized once, however many views show it."""
         clip, spec = self.clips[key.index], self.spec
-        rng = np.random.default_rng([self.seed, key.epoch, key.index]) if self.views.train else None
+        rng = np.random.default_rng(key.entropy(self.seed)) if self.views.train else None
+        if spec.skeleton is not None and not spec.has_frames:
+            return self._skeletons_alone(clip, spec.skeleton, rng)
         picks = sample_frames(
             clip.record.num_frames, spec.num_segments, spec.interval, self.views.num_clips, rng
         )
         used, place = np.unique(picks, return_inverse=True)
         place = place.reshape(picks.shape)  # (num_clips, T) rows of `used`
         crops = self._choose_crops(clip, rng)
+        if spec.skeleton is not None:
+            return self._with_skeletons(clip, spec.skeleton, crops, picks, rng)
 
         whole = self._load_whole(clip, used)
         tracks, rows = self._load_tracks(clip, whole, used) if spec.has_poses else (None, used)
@@ -124,6 +131,53 @@ class ClipDataset(Dataset[Sample]):
         views = make_views(spec, crops, place, images, tracks, rows, clip.size, self.layout, body)
         label, name = clip.record.label, clip.record.name
         return Sample(views.frames, views.keypoints, label, name, views.heatmap)
+
+    def _skeletons_alone(
+        self, clip: Clip, spec: SkeletonSpec, rng: np.random.Generator | None
+    ) -> Sample:
+        """Load a clip for a model that sees whole clips of skeletons and nothing else."""
+        tracks, _ = self._load_tracks(clip, None, np.arange(0))
+        views = skeleton_views(spec, tracks, clip.size, self.layout, self.views.num_clips, rng)
+        return Sample(None, None, clip.record.label, clip.record.name, skeletons=views)
+
+    def _with_skeletons(
+        self,
+        clip: Clip,
+        spec: SkeletonSpec,
+        crops: Sequence[Crop],
+        picks: np.ndarray,
+        rng: np.random.Generator | None,
+    ) -> Sample:
+        """Load a clip for a model that sees frames and whole clips of skeletons."""
+        assert clip.images is not None
+        tracks, _ = self._load_tracks(clip, None, np.arange(0))
+        if spec.frame_share is not None:
+            crops = self._crops_of_people(clip, tracks, rng)
+        used, place = np.unique(picks, return_inverse=True)
+        place = place.reshape(picks.shape)
+        images = self._cut(clip.images, used, clip.size, crops, None)
+        # Its own spec sees RGB: keypoints of single frames are drawn into it at most.
+        rows = used if self.spec.draws_heatmap else None
+        seen = make_views(
+            self.spec, crops, place, images, None if rows is None else tracks, used, clip.size,
+            self.layout,
+        )  # fmt: skip
+        windows = None if self.spec.interval is None else picks[:, [0, -1]]
+        geometries = [crop.geometry for crop in crops]
+        views = skeleton_views(
+            spec, tracks, clip.size, self.layout, len(picks), rng, geometries, windows
+        )
+        label, name = clip.record.label, clip.record.name
+        return Sample(seen.frames, None, label, name, seen.heatmap, views)
+
+    def _crops_of_people(
+        self, clip: Clip, tracks: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[Crop, ...]:
+        """Return the crop around the people of a clip, which frames and volumes share."""
+        geometry = people_geometry(
+            clip.size, tracks, self.spec.input_size, rng, self.views.may_flip
+        )
+        return (Crop(geometry),)
 
     def _body(self, index: int, tracks: np.ndarray) -> BodyTrack | None:
         """Return what decides the frame of reference of a clip, measured once."""
@@ -189,9 +243,10 @@ class ClipDataset(Dataset[Sample]):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Join samples with equally many views into a batch of B * V rows."""
     frames = [sample.frames for sample in samples if sample.frames is not None]
+    skeletons = [sample.skeletons for sample in samples if sample.skeletons is not None]
     keypoints = [sample.keypoints for sample in samples if sample.keypoints is not None]
     heatmaps = [sample.heatmap for sample in samples if sample.heatmap is not None]
-    rows = (frames or keypoints)[0]
+    rows = (frames or keypoints or [one.skeletons for one in skeletons])[0]
     return Batch(
         frames=_join_frames(frames) if frames else None,
         keypoints=_join(keypoints),
@@ -199,6 +254,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         clips=tuple(sample.clip for sample in samples),
         views=len(rows),
         heatmap=_join(heatmaps),
+        skeletons=_join([one.skeletons for one in skeletons]),
+        present=_join([one.present for one in skeletons]),
+        mirrored=_join([one.mirrored for one in skeletons if one.mirrored is not None]),
+        volume_size=skeletons[0].volume_size if skeletons else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from datasets.catalogue import DatasetRow
 from datasets.clip_table import load_table
 from datasets.records import ClipRecord
+from ops.conversion import layout_value
 
 
 def data_facts(
@@ -22,9 +23,10 @@ def data_facts(
         lists: split -> its clips; "train" is among them.
 
     Returns:
-        `dataset`; `lists`: split -> number of clips and SHA-256 of its lines; `clip_frames`: the
-        median length of a training clip; `clip_seconds` and `fps`: medians over the training clips
-        whose frame rate is known, None where none is.
+        `dataset`; `layout`: name or description of the joint layout; `lists`: split -> number of
+        clips and SHA-256 of its lines; `clip_frames`: the median length of a training clip;
+        `clip_seconds` and `fps`: medians over the training clips whose frame rate is known, None
+        where none is.
     """
     table = load_table(root)
     rates = {name: found.fps for name, found in table.items() if found.fps > 0}
@@ -34,6 +36,7 @@ def data_facts(
     known = [(frames, fps) for frames, fps in train if fps]
     return {
         "dataset": row.name,
+        "layout": layout_value(row.layout),
         "lists": {
             split: {"clips": len(records), "sha256": hash_records(records)}
             for split, records in lists.items()

@@ -14,10 +14,20 @@ _WINDOW = 8
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """One clip in one epoch: with the seed, all that its random choices depend on."""
+    """One clip in one epoch: with the seed, all that its random choices depend on.
+
+    Attributes:
+        epoch, index: of the epoch and of the clip.
+        draw: how often the clip came before in this epoch.
+    """
 
     epoch: int
     index: int
+    draw: int = 0
+
+    def entropy(self, seed: int) -> list[int]:
+        """Return what a generator for this clip is made from."""
+        return [seed, self.epoch, self.index, *([self.draw] if self.draw else [])]
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
@@ -38,6 +48,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: int = 0,
         count: int = 1,
         groups: np.ndarray | None = None,
+        repeats: int = 1,
+        balance: np.ndarray | None = None,
     ) -> None:
         """Order clips.
 
@@ -50,8 +62,13 @@ class EpochBatches(Sampler[list[SampleKey]]):
             rank: number of this process.
             count: of the processes that share each step, see `ops.dealing`.
             groups: (num_clips,) shard of each clip, to go through shard by shard; None: at will.
+            repeats: how often an epoch goes through the clips.
+            balance: (num_clips,) classes that an epoch is to show equally often, those with few
+                clips showing them several times; None: every clip `repeats` times.
         """
-        self.deal = Deal(num_clips, batch_size, iter_size, rank, count)
+        self.deal = Deal(num_clips * repeats, batch_size, iter_size, rank, count)
+        self.repeats = repeats
+        self.balance = balance
         self.num_clips = num_clips
         self.batch_size = batch_size
         self.seed = seed
@@ -70,13 +87,17 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.first_batch = first_batch
 
     def order(self) -> np.ndarray:
-        """Return the clips of the epoch in order, (num_clips,) int64."""
+        """Return the epoch in order, (num_clips * repeats,) int64: clip + num_clips * draw."""
         if not self.shuffle:
-            return np.arange(self.num_clips)
+            return np.arange(self.num_clips * self.repeats)
         rng = np.random.default_rng([self.seed, self.epoch])
-        if self.groups is None:
-            return rng.permutation(self.num_clips)
-        return _by_groups(self.groups, rng)
+        if self.balance is not None:
+            return _balanced(self.balance, self.num_clips * self.repeats, rng)
+        passes = (
+            rng.permutation(self.num_clips) if self.groups is None else _by_groups(self.groups, rng)
+            for _ in range(self.repeats)
+        )
+        return np.concatenate([clips + n * self.num_clips for n, clips in enumerate(passes)])
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order, deal, epoch = self.order(), self.deal, self.epoch
@@ -84,11 +105,31 @@ class EpochBatches(Sampler[list[SampleKey]]):
         for step in range(first_step, deal.num_steps):
             for part in deal.parts(step):
                 if step > first_step or part.piece >= skipped:
-                    yield [SampleKey(epoch, i) for i in order[part.start : part.stop].tolist()]
+                    yield [
+                        SampleKey(epoch, place % self.num_clips, place // self.num_clips)
+                        for place in order[part.start : part.stop].tolist()
+                    ]
 
     def __len__(self) -> int:
         """Return the micro-batches of a whole epoch, of all processes; the last may be smaller."""
         return self.deal.num_batches
+
+
+def _balanced(labels: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `total` places so that classes differ by one at most; a class goes through its clips.
+
+    Returns:
+        (total,) int64: clip + len(labels) * draw.
+    """
+    classes = rng.permutation(np.unique(labels))
+    places = []
+    for number, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        wanted = (total + len(classes) - 1 - number) // len(classes)
+        rounds = -(-wanted // len(members))
+        drawn = [rng.permutation(members) + n * len(labels) for n in range(rounds)]
+        places.append(np.concatenate(drawn)[:wanted])
+    return rng.permutation(np.concatenate(places))
 
 
 def _by_groups(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -144,7 +145,19 @@ class PoseFrames:
         return f"has a pose of shape {shape}, it should be ({V}, 2)"
 
 
-PoseSource = PoseArchive | PoseFrames
+class PoseSource(Protocol):
+    """Where the keypoints of a clip come from."""
+
+    @property
+    def path(self) -> Path:
+        """Return where that is, for messages."""
+
+    def load(self) -> Poses:
+        """Read the keypoints of all frames.
+
+        Raises:
+            InputError: they cannot be read, or are not as they should be.
+        """
 
 
 def is_of_other_frames(noted: str, identity: str) -> bool:

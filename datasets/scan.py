@@ -26,7 +26,7 @@ _OUTCOMES = {
 }
 
 # Where nobody knows the size of the frames: keypoints that are normalised do not depend on it.
-_NOMINAL_SIZE = (640, 360)
+NOMINAL_SIZE = (640, 360)
 # Keypoints of 12,000 clips of FR-FS; what is beyond is read again for every sample.
 _MEMORY_BYTES = 256 * 2**20
 _THREADS = 8
@@ -134,12 +134,12 @@ def _find_clip(
     row = table.get(record.name)
     source = find_poses(root, record, images, layout, row) if has_poses else None
     if source is None:
-        return Clip(record, images, None, size or _NOMINAL_SIZE)
+        return Clip(record, images, None, size or NOMINAL_SIZE)
     poses = source.load()
     size = size or poses.size
     if size is None and in_pixels:
         size = find_frames(root, record, table).size()
-    size = size or _NOMINAL_SIZE
+    size = size or NOMINAL_SIZE
     if not poses.fits(size) and poses.size is not None:
         raise InputError(
             f"{source.path} is for frames of {poses.size[0]}x{poses.size[1]} pixels, the clip has "

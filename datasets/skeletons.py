@@ -97,7 +97,10 @@ class SkeletonDataset(ClipDataset):
             yield from (None for _ in keys)
             return
         # As one array: numpy would make one of each list of three numbers.
-        seeds = np.array([(self.seed, key.epoch, key.index) for key in keys], np.uint32)
+        if any(key.draw for key in keys):
+            seeds = [np.array(key.entropy(self.seed), np.uint32) for key in keys]
+        else:
+            seeds = list(np.array([(self.seed, k.epoch, k.index) for k in keys], np.uint32))
         for seed in seeds:  # what `default_rng` makes of them, without its detours
             yield np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 

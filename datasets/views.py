@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.pose_views import SkeletonSpec
 from ops.body_frame import BodyTrack, Normalization, normalize_keypoints
 from ops.heatmap import joint_heatmap
 from ops.skeleton import COCO17, SkeletonLayout
@@ -36,6 +37,7 @@ class InputSpec:
         pose_normalize: frame of reference of the keypoints.
         field_of_view: crops are squares over the short side, or have the shape of the frame.
         num_people: M; clips with fewer are filled up with undetected people.
+        skeleton: what a model of whole clips sees of the skeletons; None: single frames are seen.
     """
 
     num_segments: int
@@ -49,6 +51,14 @@ class InputSpec:
     pose_normalize: Normalization = "clip"
     field_of_view: FieldOfView = "square"
     num_people: int = 1
+    skeleton: SkeletonSpec | None = None
+
+    @property
+    def needs_size(self) -> bool:
+        """Say whether keypoints are used in pixels, so that the size of the frames matters."""
+        if self.skeleton is not None:
+            return self.skeleton.needs_size
+        return self.pose_normalize == "none"
 
     @property
     def draws_heatmap(self) -> bool:

@@ -4,20 +4,34 @@ Sizes have bounds far above any model of the project, so that a wrong or hostile
 line and not in a machine without memory.
 """
 
+import argparse
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from errors import InputError
-from models.pose_encoders import POSE_ENCODERS
 from models.resnet_gsf import LAYOUTS
+from ops.conversion import find_layout, layout_from
+from ops.skeleton import COCO17, SkeletonLayout
+from options.skeletons import (
+    NORMALIZATIONS,
+    POSE_MODELS,
+    SAMPLINGS,
+    STREAMS,
+    VOLUME_STREAMS,
+    draws_volumes,
+    layout_of,
+    sees_whole_clips,
+)
 from opts import FUSIONS
 
 _MOST_CLASSES = 10_000
 _MOST_NAME = 500
 # Of one clip as the network sees it: 64 frames of 512 pixels with a heatmap are a quarter.
 _MOST_INPUT_BYTES = 2**30
+# Pairs in each list of a joint layout; of 1,000 joints it has at most so many bones.
+_MOST_PAIRS = 1000
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -47,6 +61,29 @@ def _or_none(rule: Rule) -> Rule:
     return lambda value: value is None or rule[0](value), f"null or {rule[1]}"
 
 
+def _several(rule: Rule, least: int, most: int) -> Rule:
+    holds, text = rule
+
+    def hold(value: Any) -> bool:
+        is_list = type(value) in (list, tuple) and least <= len(value) <= most
+        return is_list and all(map(holds, value))
+
+    count = str(least) if least == most else f"{least} to {most}"
+    return hold, f"a list of {count}, each {text}"
+
+
+def _is_layout(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        lists = [part for part in value.values() if isinstance(part, (list, tuple))]
+        if max(map(len, lists), default=0) > _MOST_PAIRS:
+            return False
+    try:
+        layout_from(value) if isinstance(value, Mapping) else find_layout(value)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
 _FLAG: Rule = (lambda value: type(value) is bool, "true or false")
 
 _RULES: dict[str, Rule] = {
@@ -57,7 +94,24 @@ _RULES: dict[str, Rule] = {
     "num_segments": _whole(1, 1024),
     "gsf": _FLAG,
     "gsf_ch_ratio": _whole(1, 100),
-    "pose_model": _choice(*POSE_ENCODERS),
+    "pose_model": _choice(*POSE_MODELS),
+    "pose_streams": _several(_choice(*STREAMS, "limb"), 1, len(STREAMS)),
+    "num_people": _whole(1, 100),
+    "pose_pooling": _choice("mean", "masked"),
+    "skeleton_layout": _or_none((_is_layout, "the name or the description of a joint layout")),
+    "tcn_dropout": (
+        lambda value: type(value) in (int, float) and 0 <= value <= 1,
+        "at least 0 and at most 1",
+    ),
+    "posec3d_stages": _or_none(_several(_whole(1, 50), 3, 3)),
+    "rgbpose_streams": _choice("both", "rgb", "pose"),
+    "stream_losses": (
+        lambda value: type(value) in (int, float) and 0 <= value <= 1e9,
+        "at least 0 and at most 1e9",
+    ),
+    "pose_frames": _whole(1, 10_000),
+    "pose_sampling": _choice(*SAMPLINGS),
+    "pose_size": _whole(1, 1024),
     "attention_scope": _choice("clip", "frame"),
     "dropout": (
         lambda value: type(value) in (int, float) and 0 <= value < 1,
@@ -69,7 +123,7 @@ _RULES: dict[str, Rule] = {
     "frame_interval": _or_none(_whole(1, 100_000)),
     "heatmap_sigma": _real(0, 10_000),
     "mask_background": _FLAG,
-    "pose_normalize": _choice("clip", "frame", "none"),
+    "pose_normalize": _choice(*NORMALIZATIONS),
 }
 
 
@@ -112,6 +166,50 @@ def _check_together(options: Mapping[str, Any], where: object) -> None:
             f"{options['input_size']}: {size / 2**30:.1f} GiB for each clip, at most 1 is taken: "
             "export the model again"
         )
+    if sees_whole_clips(argparse.Namespace(**options)):
+        _check_skeletons(options, where)
+    elif fusion != "none" and options["pose_normalize"] not in ("clip", "frame", "none"):
+        raise InputError(
+            f"{where} says pose_normalize {options['pose_normalize']} of a model of single frames, "
+            "which should be clip, frame or none: export the model again"
+        )
+
+
+def _check_skeletons(options: Mapping[str, Any], where: object) -> None:
+    """Refuse what no model of whole clips of skeletons has, or what would fill the memory."""
+    streams, is_volume = list(options["pose_streams"]), draws_volumes(argparse.Namespace(**options))
+    known = VOLUME_STREAMS if is_volume else STREAMS
+    is_one_each = len(set(streams)) == len(streams) and (len(streams) == 1 or not is_volume)
+    if not is_one_each or not set(streams) <= set(known):
+        raise InputError(
+            f"{where} says pose_streams {', '.join(streams)}, the model takes "
+            f"{'one' if is_volume else 'some'} of {', '.join(known)}: export the model again"
+        )
+    normalize = options["pose_normalize"]
+    if normalize == "frame" or (is_volume and normalize != "none"):
+        raise InputError(
+            f"{where} says pose_normalize {normalize}, which its model does not take: export the "
+            "model again"
+        )
+    layout = layout_of(options["skeleton_layout"]) or COCO17
+    size = options["pose_frames"] * _values_of_a_frame(options, layout, is_volume) * 4
+    if size > _MOST_INPUT_BYTES:
+        raise InputError(
+            f"{where} says pose_frames {options['pose_frames']} of {options['num_people']} people "
+            f"and {len(layout)} joints: {size / 2**30:.1f} GiB for each clip, at most 1 is taken: "
+            "export the model again"
+        )
+
+
+def _values_of_a_frame(options: Mapping[str, Any], layout: SkeletonLayout, is_volume: bool) -> int:
+    """Return how many numbers a frame has where it is largest: as skeletons or as volumes."""
+    channels = 1 if is_volume else len(options["pose_streams"])
+    skeletons = options["num_people"] * len(layout) * 3 * channels
+    if not is_volume:
+        return skeletons
+    side = options["input_size"] // 4 if options["fusion"] == "rgbpose" else options["pose_size"]
+    drawn = len(layout.limbs) if "limb" in options["pose_streams"] else len(layout)
+    return max(skeletons, drawn * (side * 8 // 7 + 1) ** 2)
 
 
 def check_classes(classes: object, where: object) -> tuple[str, ...]:
@@ -167,7 +265,16 @@ def check_data(data: object, where: object) -> dict[str, Any]:
                 "export the model again"
             )
     lists = {split: _checked_list(split, data["lists"][split], where) for split in data["lists"]}
-    return {"dataset": name, "lists": lists, **lengths}
+    found = {"dataset": name, "lists": lists, **lengths}
+    if "layout" not in data:  # those of earlier releases say none
+        return found
+    holds, text = _RULES["skeleton_layout"]
+    if not holds(data["layout"]):
+        raise InputError(
+            f"{where} says that its data have the layout {_shown(data['layout'])}, which should be "
+            f"{text}: export the model again"
+        )
+    return {**found, "layout": data["layout"]}
 
 
 def _is_length(value: object) -> bool:

@@ -3,17 +3,21 @@
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from datasets.loading import input_spec
+from datasets.pose_views import people_geometry, skeleton_views
 from datasets.views import InputSpec
 from deployment.checks import check_classes, check_data, check_options
 from deployment.transforms_of import describe_input
 from errors import InputError
 from models.weights import FORMAT, checkpoint_options, read_checkpoint
-from ops.skeleton import COCO17
+from ops.skeleton import COCO17, SkeletonLayout
+from options.skeletons import EARLIER_DEFAULTS, layout_of
 from opts import INPUT_OPTIONS, MODEL_OPTIONS, needs_frames
 
 # The options that decide the network and what it sees.
@@ -48,6 +52,9 @@ class ModelConfig:
         Raises:
             InputError: a value is absent or not one that a model of ours can have.
         """
+        # Earlier releases had no models of whole clips, and said nothing of them.
+        if isinstance(options, Mapping) and not EARLIER_DEFAULTS.keys() & options.keys():
+            options = {**EARLIER_DEFAULTS, **options}
         return cls(
             check_options(options, KEPT_OPTIONS, where),
             check_classes(classes, where),
@@ -119,7 +126,7 @@ class ModelConfig:
     @property
     def transforms(self) -> dict[str, Any]:
         """Return what happens to a clip before the network, in numbers."""
-        return describe_input(self.input, self.input_names)
+        return describe_input(self.input, self.input_names, self.layout, self.volume_size)
 
     @property
     def args(self) -> argparse.Namespace:
@@ -133,15 +140,54 @@ class ModelConfig:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Return which fields of a `Batch` the network reads: frames, keypoints or both."""
-        has_frames = needs_frames(self.args)
+        """Return which fields of a `Batch` the network reads.
+
+        "frames", and "keypoints" of these or "skeletons" of a whole clip; "present" where it
+        matters to the network who was detected when.
+        """
+        options, streams = self.options, self.options["rgbpose_streams"]
+        if options["fusion"] == "rgbpose":
+            return ("frames",) * (streams != "pose") + ("skeletons",) * (streams != "rgb")
+        frames = ("frames",) * needs_frames(self.args)
+        if self.input.skeleton is not None:
+            asks_who = bool(frames) or options["pose_pooling"] == "masked"
+            return (*frames, "skeletons", *("present",) * asks_who)
         # Early fusion reads keypoints as a channel of the frames.
-        has_keypoints = self.options["fusion"] not in ("none", "early")
-        return ("frames",) * has_frames + ("keypoints",) * has_keypoints
+        return (*frames, *("keypoints",) * (options["fusion"] not in ("none", "early")))
+
+    @property
+    def layout(self) -> SkeletonLayout:
+        """Return the joints of the keypoints."""
+        return layout_of(self.options["skeleton_layout"]) or COCO17
+
+    @property
+    def volume_size(self) -> tuple[int, int] | None:
+        """Return (height, width) of the heatmap volumes that the network draws; None for none."""
+        spec = self.input
+        if spec.skeleton is None or not spec.skeleton.is_volume:
+            return None
+        nobody, size = np.zeros((1, 1, len(self.layout), 3), np.float32), (64, 64)
+        crop = people_geometry(size, nobody, spec.input_size, None, False)
+        alone = replace(spec.skeleton, length=1)
+        return skeleton_views(alone, nobody, size, self.layout, crops=[crop]).volume_size
+
+    @property
+    def frame_side(self) -> int:
+        """Return the side of the frames as the network sees them outside of training, pixels."""
+        spec = self.input
+        if spec.skeleton is None or spec.skeleton.frame_share is None:
+            return spec.input_size
+        nobody = np.zeros((1, 1, len(self.layout), 3), np.float32)
+        return people_geometry((64, 64), nobody, spec.input_size, None, False).out_size
 
     def input_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an input of `input_names`, without the batch."""
-        spec = self.input
+        spec, seen = self.input, self.input.skeleton
         if name == "keypoints":
             return spec.num_segments, spec.num_people, len(COCO17.joints), 3
-        return spec.num_segments, self.options["num_channels"], spec.input_size, spec.input_size
+        if name == "frames" or seen is None:
+            return spec.num_segments, self.options["num_channels"], *[self.frame_side] * 2
+        if name == "present":
+            return seen.length, seen.num_people
+        channels = 3 if seen.is_volume else 3 * len(seen.streams)
+        return seen.length, seen.num_people, len(self.layout), channels

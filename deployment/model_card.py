@@ -213,21 +213,44 @@ def _front_matter(
 
 
 def _what_it_is(config: ModelConfig) -> str:
-    spec = config.input
+    network = escape(describe(config.options))
+    return (
+        f"A classifier of short sports videos: {network}. It looks at {_what_it_sees(config)}. "
+        "`config.json` holds everything that its input needs: sampling, crop, mean and deviation, "
+        "joints."
+    )
+
+
+def _what_it_sees(config: ModelConfig) -> str:
+    spec, names = config.input, config.input_names
+    frames = f"{spec.num_segments} frames"
+    if "frames" in names:
+        frames += f" of {config.frame_side} x {config.frame_side} pixels"
+    if "skeletons" in names:
+        skeletons = _skeletons_text(config)
+        return f"{frames} of a clip and at {skeletons}" if "frames" in names else skeletons
     sees = {
         ("frames",): "RGB frames",
         ("keypoints",): "the joints of one person (COCO, 17 joints), without RGB",
         ("frames", "keypoints"): "RGB frames and the joints of one person (COCO, 17 joints)",
-    }[config.input_names]
+    }[names]
     if spec.heatmap_channel:
         sees += " with a fourth channel, the heatmap of the person's joints"
-    size = f" of {spec.input_size} x {spec.input_size} pixels" if spec.has_frames else ""
-    network = escape(describe(config.options))
-    return (
-        f"A classifier of short sports videos: {network}. It looks at {spec.num_segments} frames"
-        f"{size} of a clip and sees {sees}. `config.json` holds everything that its input needs: "
-        "sampling, crop, mean and deviation, joints."
-    )
+    return f"{frames} of a clip and sees {sees}"
+
+
+def _skeletons_text(config: ModelConfig) -> str:
+    """Say what a model of whole clips sees of skeletons."""
+    seen, layout = config.input.skeleton, config.layout
+    assert seen is not None
+    most = "the skeleton of one person" if seen.num_people == 1 else "the skeletons of"
+    most += "" if seen.num_people == 1 else f" at most {seen.num_people} people"
+    text = f"{most} ({escape(layout.name)}, {len(layout)} joints) in {seen.length} frames of a clip"
+    if config.volume_size is None:
+        return f"{text}, as {' and '.join(seen.streams).replace('_', ' ')}"
+    height, width = config.volume_size
+    drawn = "limbs" if "limb" in seen.streams else "joints"
+    return f"{text}, drawn as heatmap volumes of {drawn}, {width} x {height} pixels"
 
 
 def _classes(config: ModelConfig) -> str:
@@ -305,7 +328,7 @@ def _use(config: ModelConfig, sizes: Mapping[str, int]) -> str:
         )
         feed = ", ".join(f'"{name}": {name}' for name in config.input_names)
         blocks += [
-            f"With onnxruntime alone; float32, {shapes}, made as `config.json` says:",
+            f"With onnxruntime alone; {_kinds(config)}, {shapes}, made as `config.json` says:",
             "```python\nimport onnxruntime\n\n"
             f'session = onnxruntime.InferenceSession("{ONNX}")\n'
             f'(logits,) = session.run(["logits"], {{{feed}}})  # (B, {len(config.classes)})\n```',
@@ -313,6 +336,10 @@ def _use(config: ModelConfig, sizes: Mapping[str, int]) -> str:
     if WEIGHTS not in sizes:
         blocks[3] = blocks[3].replace('"THIS_FOLDER"', f'"THIS_FOLDER/{ONNX}"')
     return "\n\n".join(blocks)
+
+
+def _kinds(config: ModelConfig) -> str:
+    return "float32, `present` bool" if "present" in config.input_names else "float32"
 
 
 def _limits(config: ModelConfig) -> str:

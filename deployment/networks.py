@@ -10,8 +10,8 @@ from torch import Tensor
 from deployment.config import ModelConfig
 from deployment.folder import WEIGHTS, find_model, read_config, read_weights
 from errors import InputError
+from models import Network as Model
 from models import build_model
-from models.classifier import ClipClassifier
 from models.weights import load_checkpoint
 from ops.batch import Batch
 
@@ -42,7 +42,7 @@ class TorchNetwork:
     """
 
     def __init__(
-        self, config: ModelConfig, source: Path, model: ClipClassifier, device: torch.device
+        self, config: ModelConfig, source: Path, model: Model, device: torch.device
     ) -> None:
         self.config = config
         self.source = source
@@ -112,7 +112,7 @@ def load_network(path: Path, device: torch.device) -> Network:
     return TorchNetwork.of_checkpoint(found, device)
 
 
-def build_network(config: ModelConfig, where: object) -> ClipClassifier:
+def build_network(config: ModelConfig, where: object) -> Model:
     """Build the network of a configuration, with random weights.
 
     Args:
@@ -132,7 +132,7 @@ def build_network(config: ModelConfig, where: object) -> ClipClassifier:
     return _build(config, where)
 
 
-def _build(config: ModelConfig, where: object) -> ClipClassifier:
+def _build(config: ModelConfig, where: object) -> Model:
     try:
         return build_model(config.args, len(config.classes))
     except InputError as error:

@@ -28,14 +28,18 @@ _MOST_BYTES = 2**31 - 2**20
 class _Positional(nn.Module):
     """A model that takes the tensors of a batch one by one, as graphs do."""
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, names: tuple[str, ...], volume_size: tuple[int, int] | None
+    ) -> None:
         super().__init__()
         self.model = model
         self.names = names
+        self.volume_size = volume_size
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Return (B, K) logits of tensors in the order of `names`."""
-        return self.model(Batch.of(dict(zip(self.names, tensors, strict=True))))
+        seen: dict[str, Any] = dict(zip(self.names, tensors, strict=True))
+        return self.model(Batch(**seen, volume_size=self.volume_size))
 
 
 def example_batch(config: ModelConfig, rows: int, seed: int = 0) -> Batch:
@@ -47,8 +51,9 @@ def example_batch(config: ModelConfig, rows: int, seed: int = 0) -> Batch:
         seed: of the noise.
     """
     random = torch.Generator().manual_seed(seed)
-    tensors: dict[str, Tensor] = {}
-    for name in config.input_names:
+    tensors: dict[str, Any] = {}
+    names = [name for name in config.input_names if name != "present"]
+    for name in names:
         tensors[name] = torch.randn(rows, *config.input_shape(name), generator=random)
     if "keypoints" in tensors:
         keypoints = tensors["keypoints"]
@@ -57,7 +62,25 @@ def example_batch(config: ModelConfig, rows: int, seed: int = 0) -> Batch:
         seen[::4] = False  # clips without one
         keypoints[..., 2] = 0.9
         keypoints *= seen[..., None]
-    return Batch.of(tensors)
+    if "skeletons" in tensors:
+        tensors |= _example_skeletons(config, tensors["skeletons"], random)
+    return Batch(**tensors, volume_size=config.volume_size)
+
+
+def _example_skeletons(
+    config: ModelConfig, noise: Tensor, random: torch.Generator
+) -> dict[str, Tensor]:
+    """Return skeletons (B, L, M, V, C) in pixels of volumes, or as they are, with gaps."""
+    seen = torch.rand(noise.shape[:-1], generator=random) < 0.8
+    seen[:, ::5] = False  # frames without anybody
+    seen[:, 1::2, 1:] = False  # frames of one person
+    seen[::4] = False  # clips without anybody
+    if config.volume_size is not None:
+        side = float(max(config.volume_size))
+        noise[..., :2] = side / 2 + side / 4 * noise[..., :2]
+        noise[..., 2] = 0.9
+    found = {"skeletons": noise * seen[..., None], "present": seen.any(dim=3)}
+    return {name: found[name] for name in config.input_names if name in found}
 
 
 def export_onnx(model: nn.Module, config: ModelConfig, path: Path) -> None:
@@ -66,7 +89,7 @@ def export_onnx(model: nn.Module, config: ModelConfig, path: Path) -> None:
     B is free; everything else is fixed. The file holds its weights and its configuration.
 
     Args:
-        model: a `ClipClassifier` on the CPU.
+        model: on the CPU, see `models.build_model`.
         config: of the model.
         path: of the file.
 
@@ -93,7 +116,7 @@ def _trace(model: nn.Module, config: ModelConfig, path: Path) -> Any:
     """Return the graph of a model as protobuf, without a word on stdout."""
     names = config.input_names
     batch = example_batch(config, rows=2)
-    plain = _Positional(copy.deepcopy(model), names).eval()
+    plain = _Positional(copy.deepcopy(model), names, config.volume_size).eval()
     was_fast = torch.backends.mha.get_fastpath_enabled()
     # The exporter talks, and warns of names and of its own future.
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):

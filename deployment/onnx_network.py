@@ -68,9 +68,9 @@ class OnnxNetwork:
         outputs = self._session.get_outputs()
         shapes = {name: tuple(entry.shape[1:]) for name, entry in given.items()}
         expected = {name: config.input_shape(name) for name in config.input_names}
-        is_float = all(entry.type == "tensor(float)" for entry in (*given.values(), *outputs))
+        is_fit = all(entry.type == _type_of(entry.name) for entry in (*given.values(), *outputs))
         answers = [(entry.name, list(entry.shape[1:])) for entry in outputs]
-        if shapes != expected or not is_float or answers != [("logits", [len(config.classes)])]:
+        if shapes != expected or not is_fit or answers != [("logits", [len(config.classes)])]:
             raise InputError(
                 f"{self.source}: its graph does not fit the model that its metadata describes: "
                 "export the model again"
@@ -83,6 +83,7 @@ class OnnxNetwork:
             InputError: the batch lacks an input, has another shape, or cannot be computed.
         """
         batch = batch.prepared()
+        self._check_volumes(batch)
         feed = {name: self._feed(batch, name) for name in self.config.input_names}
         try:
             (found,) = self._session.run(["logits"], feed)
@@ -99,6 +100,17 @@ class OnnxNetwork:
             )
         return torch.from_numpy(found)
 
+    def _check_volumes(self, batch: Batch) -> None:
+        """Refuse volumes that the graph does not draw: it has one size, and no mirror."""
+        if "skeletons" not in self.config.input_names or self.config.volume_size is None:
+            return
+        size, mirrored = self.config.volume_size, batch.mirrored
+        if batch.volume_size not in (None, size) or (mirrored is not None and bool(mirrored.any())):
+            raise InputError(
+                f"{self.source} draws heatmap volumes of {size[1]}x{size[0]} pixels and none in "
+                "the mirror, the batch asks for others: ask the checkpoint itself"
+            )
+
     def _feed(self, batch: Batch, name: str) -> np.ndarray:
         tensor: Tensor | None = getattr(batch, name)
         shape = self.config.input_shape(name)
@@ -108,7 +120,13 @@ class OnnxNetwork:
                 f"{self.source} takes {name} (B, {', '.join(map(str, shape))}), the batch has "
                 f"{what}: give the input that its configuration describes"
             )
-        return np.ascontiguousarray(tensor.float().numpy())
+        values = tensor.bool() if name == "present" else tensor.float()
+        return np.ascontiguousarray(values.numpy())
+
+
+def _type_of(name: str) -> str:
+    """Return what the tensors of this name hold, in the words of onnxruntime."""
+    return "tensor(bool)" if name == "present" else "tensor(float)"
 
 
 def _read(path: Path) -> tuple[bytes, Any]:

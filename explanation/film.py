@@ -14,6 +14,7 @@ from datasets.clip_table import load_table
 from datasets.clips import ClipDataset, ViewSpec, collate
 from datasets.frames import FrameSource, ImageFrames
 from datasets.order import SampleKey
+from datasets.pose_views import people_geometry
 from datasets.poses import find_poses
 from datasets.sampling import sample_frames, sample_segments
 from datasets.scan import Clip
@@ -24,6 +25,7 @@ from explanation.gates import GateMaps, early_and_late, recorded_gates
 from explanation.gradcam import backbone_of, choose_stage, grad_cam
 from explanation.joints import joint_importance
 from explanation.pictures import (
+    TILE_HEIGHT,
     add_glow,
     as_tiles,
     draw_importance,
@@ -33,9 +35,10 @@ from explanation.pictures import (
     tile_size,
     with_skeletons,
 )
-from models.classifier import ClipClassifier
+from explanation.skeletons import place_in_tiles, seen_rows, tracks_of_clip, volume_heat
+from models import Network
 from ops.batch import Batch
-from transforms import eval_geometries
+from transforms import Geometry, eval_geometries
 
 # More segments than this are shown as some of them, spread over the clip.
 MOST_TILES = 8
@@ -52,7 +55,7 @@ class Film:
     """
 
     def __init__(
-        self, clips: ClipDataset, root: Path, model: ClipClassifier | None, device: torch.device
+        self, clips: ClipDataset, root: Path, model: Network | None, device: torch.device
     ) -> None:
         views = ViewSpec(num_clips=clips.views.num_clips)
         self.clips = ClipDataset(
@@ -93,10 +96,14 @@ class Film:
         picks = sample_frames(
             clip.record.num_frames, spec.num_segments, spec.interval, self.clips.views.num_clips
         )[0]
+        sees_frames = self.model is None or backbone_of(self.model) is not None
+        is_skeleton = batch.frames is None or not sees_frames
+        if is_skeleton and spec.skeleton is not None:
+            picks = self._seen_rows(clip, picks)
         shown = sample_segments(len(picks), min(len(picks), MOST_TILES))
-        if batch.frames is None:
+        if batch.frames is None or is_skeleton:
             return self._draw_skeletons(clip, batch, picks, shown, label, class_name)
-        box = eval_geometries(*clip.size, spec.input_size, 1, spec.field_of_view)[0].box
+        box = self._geometry(clip).box
         size = tile_size(box.width, box.height)
         tiles = as_tiles(seen_frames(batch.frames[0])[shown], size)
         people = self._people_in_view(clip, picks[shown], size)
@@ -131,14 +138,41 @@ class Film:
 
         Those estimated while loading are known in the frame of reference of the network alone.
         """
-        spec = self.clips.spec
         if clip.poses is None:
             return None
-        tracks = clip.poses.load().keypoints_at(clip.size)
-        geometry = eval_geometries(*clip.size, spec.input_size, 1, spec.field_of_view)[0]
-        people = fit_people(tracks[picks], spec.num_people)
+        geometry = self._geometry(clip)
+        people = self._people(clip, picks)
         moved = Crop(geometry).apply_to_keypoints(people, self.clips.layout)
-        return moved * np.array([*(side / spec.input_size for side in size), 1], np.float32)
+        return moved * np.array([*(side / geometry.out_size for side in size), 1], np.float32)
+
+    def _people(self, clip: Clip, picks: np.ndarray) -> np.ndarray:
+        """Return (T, M, V, D) of those whom the network saw in some frames; nobody in frame -1."""
+        spec = self.clips.spec
+        count = spec.num_people if spec.skeleton is None else spec.skeleton.num_people
+        tracks = tracks_of_clip(clip, self.clips.layout)
+        return fit_people(tracks[picks], count) * (picks >= 0)[:, None, None, None]
+
+    def _geometry(self, clip: Clip) -> Geometry:
+        """Return the crop that the network saw."""
+        spec = self.clips.spec
+        if spec.skeleton is not None and spec.skeleton.frame_share is not None:
+            tracks = tracks_of_clip(clip, self.clips.layout)
+            return people_geometry(clip.size, tracks, spec.input_size, None, may_flip=False)
+        return eval_geometries(*clip.size, spec.input_size, 1, spec.field_of_view)[0]
+
+    def _seen_rows(self, clip: Clip, picks: np.ndarray) -> np.ndarray:
+        """Return (L,) the frames of a clip that a model of whole clips saw; -1 for none."""
+        spec, layout = self.clips.spec, self.clips.layout
+        assert spec.skeleton is not None
+        has_windows = spec.has_frames and spec.interval is not None
+        windows = np.repeat(picks[None, [0, -1]], self.clips.views.num_clips, axis=0)
+        return seen_rows(
+            spec.skeleton,
+            tracks_of_clip(clip, layout),
+            layout,
+            self.clips.views.num_clips,
+            windows if has_windows else None,
+        )
 
     # ------------------------------------------------------------ maps
 
@@ -170,37 +204,55 @@ class Film:
         class_name: str,
     ) -> list[Strip]:
         """Draw what a model without frames saw: skeletons, over the frames where there are any."""
+        spec, layout, rows = self.clips.spec.skeleton, self.clips.layout, picks[shown]
         size = tile_size(*clip.size)
-        tiles = self._backdrop(clip, picks[shown], size)
-        people = np.zeros((len(shown), 1, len(self.clips.layout.joints), 3), np.float32)
-        if clip.poses is not None:
-            tracks = clip.poses.load().keypoints_at(clip.size)
-            people = fit_people(tracks[picks[shown]], self.clips.spec.num_people)
-            people = people * np.array([size[0] / clip.size[0], size[1] / clip.size[1], 1])
-        drawn = with_skeletons(tiles, people, self.clips.layout)
-        numbers = frame_names(self._frames_of(clip), picks[shown])
+        pictures = self._pictures(clip, rows[rows >= 0], size)
+        # The model needs no frames, so they need not be there.
+        tiles = [np.full((size[1], size[0], 3), 24, np.uint8) for _ in rows]
+        for place, picture in zip(np.flatnonzero(rows >= 0), pictures or (), strict=False):
+            tiles[place] = picture
+        people = self._people(clip, rows)
+        people = place_in_tiles(people, clip.size, size, is_picture=pictures is not None)
+        drawn = with_skeletons(tiles, people, layout)
+        numbers = frame_names(self._frames_of(clip), rows[rows >= 0])
         strips = [encode_strip(f"Input: skeletons of frames {numbers}", drawn)]
+        if spec is not None and batch.skeletons is not None and batch.volume_size is not None:
+            strips.append(self._volume_strip(batch, shown))
         if self.model is None:
             return strips
-        falls = joint_importance(self.model, batch.to(self.device), torch.tensor([label]))[0]
+        streams = ("joint",) if spec is None or spec.is_volume else spec.streams
+        asked = batch.to(self.device), torch.tensor([label])
+        falls = joint_importance(self.model, *asked, layout, streams)[0]
         importance = _scaled(falls).numpy()
         disks = [
-            draw_importance(tile, some[0], importance, self.clips.layout)
+            draw_importance(tile, some, importance, layout)
             for tile, some in zip(tiles, people, strict=True)
         ]
         best = self.clips.layout.joints[int(falls.argmax())].replace("_", " ")
         text = f"most {best}, without which the log-odds change by {-float(falls.max()):+.2f}"
         return [*strips, encode_strip(f"Joints that speak for {class_name}: {text}", disks)]
 
-    def _backdrop(self, clip: Clip, picks: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+    def _volume_strip(self, batch: Batch, shown: np.ndarray) -> Strip:
+        spec, size = self.clips.spec.skeleton, batch.volume_size
+        assert spec is not None
+        assert size is not None
+        assert batch.skeletons is not None
+        heat = volume_heat(spec, batch.skeletons[:1, shown], size, self.clips.layout)
+        dark = np.zeros((TILE_HEIGHT, TILE_HEIGHT, 3), np.uint8)
+        what = "limbs" if "limb" in spec.streams else "joints"
+        text = f"Input: the heatmap volume of {what}, {size[1]}x{size[0]} pixels, all channels"
+        return encode_strip(text, [add_glow(dark, one) for one in heat])
+
+    def _pictures(
+        self, clip: Clip, picks: np.ndarray, size: tuple[int, int]
+    ) -> list[np.ndarray] | None:
         images = self._frames_of(clip)
         try:
-            if images is not None:
+            if images is not None and len(picks):
                 return as_tiles(images.load(picks, images.size()), size)
         except InputError:
             pass
-        # The model needs no frames, so they need not be there.
-        return [np.full((size[1], size[0], 3), 24, np.uint8) for _ in picks]
+        return None
 
     def _frames_of(self, clip: Clip) -> FrameSource | None:
         """Return the frames of a clip; None where a model without frames has none."""
@@ -276,5 +328,5 @@ def detection_rates(clips: ClipDataset, root: Path) -> np.ndarray:
             except InputError:
                 continue
         if keypoints is not None:
-            rates[number] = (keypoints[..., 2] > 0).any(axis=(1, 2)).mean()
+            rates[number] = (keypoints[..., -1] > 0).any(axis=(1, 2)).mean()
     return rates

@@ -6,9 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.classifier import ClipClassifier
+from models import Network
 from models.fusion import LateFusion, RGBEncoder
-from models.resnet_gsf import Backbone
+from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
 from ops.batch import Batch
 
 STAGES = ("layer4", "layer3", "layer2", "layer1")
@@ -16,8 +16,10 @@ STAGES = ("layer4", "layer3", "layer2", "layer1")
 _LEAST_CELLS = 4
 
 
-def backbone_of(model: ClipClassifier) -> Backbone | None:
+def backbone_of(model: Network) -> nn.Module | None:
     """Return the network that sees the frames; None when the model sees skeletons alone."""
+    if isinstance(model, RGBPoseConv3D):
+        return model.encoder.rgb_path if "rgb" in model.streams else None
     encoder = model.encoder
     if isinstance(encoder, LateFusion):
         encoder = encoder.rgb
@@ -33,14 +35,14 @@ def choose_stage(input_size: int) -> str:
     return next((stage for stage in STAGES if cells[stage] >= _LEAST_CELLS), STAGES[-1])
 
 
-def grad_cam(model: ClipClassifier, batch: Batch, label: Tensor, stage: str = STAGES[0]) -> Tensor:
+def grad_cam(model: Network, batch: Batch, label: Tensor, stage: str = STAGES[0]) -> Tensor:
     """Return maps of what speaks for a class, one for each segment.
 
     The gradient of the clip's logit (before softmax, averaged over segments) with respect to the
     maps of a stage, averaged over the places of each segment, weighs the channels; what is
     negative in the weighted sum is cut to 0. Weights are taken for each segment, since
     each has its own maps. GSF mixes segments: a map also answers for what its neighbours got
-    of it.
+    of it. Of RGBPose-Conv3D the logit is that of its RGB stream.
 
     Source: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
 
@@ -68,13 +70,20 @@ def grad_cam(model: ClipClassifier, batch: Batch, label: Tensor, stage: str = ST
         return kept[0]
 
     hook = cast(nn.Module, getattr(backbone, stage)).register_forward_hook(start_here)
+    seen = replace(batch, label=None)
     try:
         with torch.no_grad():  # until the stage; its end restores what the caller had
-            logits = model(replace(batch, label=None))
+            if isinstance(model, RGBPoseConv3D):
+                logits = model.stream_logits(seen)["rgb"]
+            else:
+                logits = model(seen)
             score = logits.gather(1, label.to(logits.device)[:, None]).sum()
             (gradient,) = torch.autograd.grad(score, kept[0])
     finally:
         hook.remove()
+    maps = kept[0].detach()
+    if maps.ndim == 5:  # (B, C, T, h, w): of three dimensions
+        gradient, maps = (x.transpose(1, 2).flatten(0, 1) for x in (gradient, maps))
     weights = gradient.mean(dim=(2, 3), keepdim=True)  # (B*T, C, 1, 1)
-    maps = torch.relu((weights * kept[0].detach()).sum(dim=1))  # (B*T, h, w)
+    maps = torch.relu((weights * maps).sum(dim=1))  # (B*T, h, w)
     return maps.float().cpu().unflatten(0, batch.frames.shape[:2])

@@ -73,19 +73,22 @@ def overlay(tile: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def draw_importance(
-    tile: np.ndarray, person: np.ndarray, importance: np.ndarray, layout: SkeletonLayout
+    tile: np.ndarray, people: np.ndarray, importance: np.ndarray, layout: SkeletonLayout
 ) -> np.ndarray:
-    """Draw a person (V, 3) over a darkened tile, each detected joint as a disk.
+    """Draw people over a darkened tile, each detected joint as a disk.
 
     Args:
         tile: (H, W, 3) uint8.
-        person: in pixels of the tile.
+        people: (V, 3) or (M, V, 3) in pixels of the tile.
         importance: (V,), -1 to 1: area and colour of the disk.
         layout: of the keypoints.
     """
     picture = (0.35 * tile).astype(np.uint8)
-    draw_bones(picture, person, layout, (150, 150, 150))
-    for (x, y, confidence), value in zip(person, importance, strict=True):
+    persons = people.reshape(-1, *people.shape[-2:])
+    for person in persons:
+        draw_bones(picture, person, layout, (150, 150, 150))
+    values = np.tile(importance, len(persons))
+    for (x, y, confidence), value in zip(persons.reshape(-1, 3), values, strict=True):
         if confidence > 0 and abs(x) < 2000 and abs(y) < 2000:
             colour = tuple((FOR if value > 0 else AGAINST).tolist())
             radius = max(1, round(6 * float(np.sqrt(abs(value)))))

@@ -11,7 +11,7 @@ import numpy as np
 
 import opts
 from datasets.clip_table import ClipRow, write_table
-from datasets.loading import DataSource, open_dataset
+from datasets.opening import DataSource, open_dataset
 from datasets.poses import save_poses
 from datasets.records import ClipRecord, write_list
 

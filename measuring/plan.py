@@ -67,6 +67,7 @@ class Plan:
         threads, batches, dtypes, layouts: the sweep; no batches mean those of the issue's tables.
         variants: formulations of GSF.
         archs: backbones.
+        models: of skeletons.
         input_size: side of the networks' input, pixels.
         num_segments: T of the networks.
         workers: loader processes, a sweep.
@@ -84,6 +85,7 @@ class Plan:
     layouts: tuple[str, ...]
     variants: tuple[str, ...]
     archs: tuple[str, ...]
+    models: tuple[str, ...]
     input_size: int
     num_segments: int
     workers: tuple[int, ...]

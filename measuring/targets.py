@@ -11,6 +11,9 @@ from measuring.record import Row, Section
 from measuring.testing import NORMALISED, PUBLISHED_APART, TOGETHER
 from measuring.training import LOADER_SHARE, is_pose_row
 from measuring.variants import EAGER, FUSED, PUBLISHED
+from measuring.volumes import JOINTS, LIMBS
+from measuring.zoo import INFERENCE, STEP
+from measuring.zoo import OURS as OUR_SKELETONS
 
 Sections = Mapping[str, Section]
 # The promises for a CPU hold for this, those for a GPU for the other: what users get there.
@@ -163,6 +166,21 @@ def _against_published(case: str) -> Callable[[Sections], float | None]:
     return measure
 
 
+def _skeletons(name: str, wanted: Mapping[str, object]) -> Callable[[Sections], float | None]:
+    """Return how many times as fast as published skeleton models or their volumes are."""
+
+    def measure(sections: Sections) -> float | None:
+        section = sections.get(name)
+        if section is None:
+            return None
+        selected = {**_ON_CPU, "device": "cpu", "quick": False, **wanted}.items()
+        rows = (row for row in section.rows if selected <= dict(row.settings).items())
+        ours = next((row for row in rows if row.variant == OUR_SKELETONS), None)
+        return None if ours is None else section.speed_up(ours)
+
+    return measure
+
+
 def _pose_share(sections: Sections) -> float | None:
     section = sections.get("waiting")
     rows = [] if section is None else [row for row in section.rows if is_pose_row(row)]
@@ -211,6 +229,27 @@ TARGETS = (
             _against_published(case),
         )
         for case in (_HD, _NHD)
+    ),
+    Target(
+        "ST-GCN++, inference, times as fast as published, 16 clips of 2x100x25",
+        ">=",
+        1.2,
+        _skeletons("zoo", {"model": "stgcnpp", "work": INFERENCE, "batch": 16}),
+    ),
+    Target(
+        "ST-GCN++, training step, times as fast as published, 16 clips of 2x100x25",
+        ">=",
+        1.2,
+        _skeletons("zoo", {"model": "stgcnpp", "work": STEP, "batch": 16}),
+    ),
+    *(
+        Target(
+            f"{what} of 8 clips, 17x48x56x56, times as fast as a loop",
+            ">=",
+            10,
+            _skeletons("volumes", {"what": what, "batch": 8}),
+        )
+        for what in (JOINTS, LIMBS)
     ),
     Target("pose-only epoch, waiting for data, %", "<=", 10, _pose_share),
     Target(

@@ -22,7 +22,7 @@ from models import build_model
 from models.classifier import ClipClassifier
 from models.fusion import RGBEncoder
 from ops.batch import Batch
-from optim import build_optimizer
+from optim import Schedule, build_optimizer
 
 _CLASSES = 2
 _POSE_CASE = "pose-only epoch"
@@ -125,9 +125,7 @@ def _epoch(
     scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
     state = TrainState(model, optimizer, scaler)
     settings = TrainSettings(
-        epochs=_EPOCHS,
-        warmup=0,
-        lr=_LEARNING_RATE,
+        schedule=Schedule(_EPOCHS, 0, _LEARNING_RATE),
         iter_size=1,
         clip_gradient=_CLIP_GRADIENT,
         amp_dtype=amp_dtype,

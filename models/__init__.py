@@ -5,11 +5,19 @@ from collections.abc import Callable
 
 from errors import InputError
 from models.classifier import ClipClassifier, Encoder
-from models.fusion import NUM_HEADS, LateFusion, RGBEncoder
-from models.pose_encoders import POSE_ENCODERS, PoseEncoder
+from models.fusion import NUM_HEADS, LateFusion, RGBEncoder, StreamClassifier
+from models.pose_encoders import POSE_ENCODERS
 from models.resnet_gsf import build_resnet
+from models.skeleton import SKELETON_ENCODERS
+from models.skeleton.posec3d import PoseC3D
+from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
 from models.weights import backbone_weights
 from ops.attention import SegmentAttention
+from ops.skeleton import COCO17, SkeletonLayout
+from options.skeletons import layout_of
+
+# What every network is: logits of a batch, see `ClipClassifier`.
+Network = ClipClassifier | RGBPoseConv3D
 
 
 def rgb_stream(args: Namespace) -> RGBEncoder:
@@ -28,13 +36,30 @@ def rgb_stream(args: Namespace) -> RGBEncoder:
     return RGBEncoder(backbone)
 
 
-def pose_stream(args: Namespace) -> PoseEncoder:
+def pose_stream(args: Namespace) -> Encoder:
     """Build the encoder of skeletons."""
-    if args.pose_model not in POSE_ENCODERS:
-        raise InputError(
-            f"unknown --pose_model {args.pose_model!r}: choose from {', '.join(POSE_ENCODERS)}"
-        )
-    return POSE_ENCODERS[args.pose_model]()
+    name = args.pose_model
+    if name in POSE_ENCODERS:
+        return POSE_ENCODERS[name]()
+    layout = _layout(args)
+    if name == "posec3d":
+        stages = tuple(args.posec3d_stages or (4, 6, 3))
+        return PoseC3D(layout, stages, args.pose_streams[0])
+    if name not in SKELETON_ENCODERS:
+        known = ", ".join([*POSE_ENCODERS, *SKELETON_ENCODERS, "posec3d"])
+        raise InputError(f"unknown --pose_model {name!r}: choose from {known}")
+    options = {"dropout": args.tcn_dropout} if name == "stgcn" else {}
+    return SKELETON_ENCODERS[name](
+        layout,
+        in_channels=3 * len(args.pose_streams),
+        num_people=args.num_people,
+        pooling=args.pose_pooling,
+        **options,
+    )
+
+
+def _layout(args: Namespace) -> SkeletonLayout:
+    return layout_of(args.skeleton_layout) or COCO17
 
 
 def late_fusion(args: Namespace) -> LateFusion:
@@ -60,7 +85,7 @@ ENCODERS: dict[str, Callable[[Namespace], Encoder]] = {
 }
 
 
-def build_model(args: Namespace, num_classes: int) -> ClipClassifier:
+def build_model(args: Namespace, num_classes: int) -> Network:
     """Build the model that the options of `opts.py` describe.
 
     Args:
@@ -70,6 +95,11 @@ def build_model(args: Namespace, num_classes: int) -> ClipClassifier:
     Raises:
         InputError: options that no model can have, or weights that cannot be had.
     """
+    if args.fusion == "rgbpose":
+        return RGBPoseConv3D(num_classes, _layout(args), args.rgbpose_streams, args.dropout)
     if args.fusion not in ENCODERS:
         raise InputError(f"unknown fusion {args.fusion!r}: choose from {', '.join(ENCODERS)}")
-    return ClipClassifier(ENCODERS[args.fusion](args), num_classes, args.dropout)
+    encoder = ENCODERS[args.fusion](args)
+    if isinstance(encoder, LateFusion) and args.stream_losses:
+        return StreamClassifier(encoder, num_classes, args.dropout, args.stream_losses)
+    return ClipClassifier(encoder, num_classes, args.dropout)

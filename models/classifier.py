@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ops.batch import Batch
 from ops.consensus import average
@@ -14,9 +15,15 @@ class Encoder(nn.Module):
 
     Attributes:
         feature_dim: D.
+        shares_dropout: the classifier drops the same features in all segments of a clip: as if it
+            had one vector for each clip, which is how skeleton models are published.
+        head_std: of the classifier's first weights.
     """
 
     feature_dim: int
+    shares_dropout: bool = False
+    # As in TSN: the first logits are near 0, so the first loss is log(K).
+    head_std: float = 0.001
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, T, D)."""
@@ -30,16 +37,27 @@ class Encoder(nn.Module):
 class Head(nn.Module):
     """Dropout and the linear classifier of a segment."""
 
-    def __init__(self, feature_dim: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        dropout: float,
+        std: float = Encoder.head_std,
+        *,
+        shares_dropout: bool = False,
+    ) -> None:
         super().__init__()
+        self.shares_dropout = shares_dropout
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(feature_dim, num_classes)
-        # As in TSN: the first logits are near 0, so the first loss is log(K).
-        nn.init.normal_(self.linear.weight, std=0.001)
+        nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (..., D) to (..., K)."""
+        """Map (B, T, D) to (B, T, K)."""
+        if self.shares_dropout:
+            by_feature = features.transpose(1, 2)  # (B, D, T)
+            return self.linear(F.dropout1d(by_feature, self.dropout.p, self.training).mT)
         return self.linear(self.dropout(features))
 
 
@@ -50,7 +68,13 @@ class ClipClassifier(nn.Module):
         super().__init__()
         self._is_frozen = False
         self.encoder: Encoder = encoder
-        self.head = Head(encoder.feature_dim, num_classes, dropout)
+        self.head = Head(
+            encoder.feature_dim,
+            num_classes,
+            dropout,
+            encoder.head_std,
+            shares_dropout=encoder.shares_dropout,
+        )
 
     @property
     def num_classes(self) -> int:

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.anatomy import Anatomy
+from models.skeleton.notes import told_classes, told_options
+from models.skeleton.published import is_toolbox
 from models.stored import check_stored, is_dense, is_entry, shown
 from models.weight_files import (
     FileFault,
@@ -21,6 +24,7 @@ from models.weight_files import (
     read_archive,
     read_safetensors,
 )
+from options.skeletons import EARLIER_DEFAULTS
 
 FORMAT = "gate-shift-pose"
 FORMAT_VERSION = 1
@@ -121,14 +125,35 @@ def _unpack_told(tensors: Mapping[str, Tensor], told: Mapping[str, str], path: P
 
 
 def checkpoint_options(path: Path) -> dict[str, Any]:
-    """Return the options that one of our checkpoints was trained with, {} for foreign files."""
+    """Return the options that a checkpoint was trained with.
+
+    Those of ours say all of them. Of files of PYSKL and MMAction2 names, shapes and notes tell
+    some; other files tell none: {}.
+    """
     content = read_checkpoint(path)
     if not is_ours(content):
-        return {}
+        return _toolbox_options(content, path)
     options = content.get("args", {})
     # The classes that the network knows, also where the lists of another split lack some.
+    options = {**EARLIER_DEFAULTS, **options}
+    layout = (content.get("data") or {}).get("layout")
+    options["skeleton_layout"] = options["skeleton_layout"] or layout
     classes = options.get("class_names") or content.get("classes")
     return {**options, "class_names": classes} if classes else dict(options)
+
+
+def _toolbox_options(content: Any, path: Path) -> dict[str, Any]:
+    parts = content if isinstance(content, Mapping) else {}
+    found, meta = parts.get("state_dict", content), parts.get("meta")
+    if not _is_state(found):
+        return {}
+    state = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    if not is_toolbox(state):
+        return {}
+    holds = Anatomy.of(state, meta)
+    options = told_options(state, holds.skeleton, meta, path)
+    classes = told_classes(meta, holds.classes)
+    return {**options, "class_names": classes} if options and classes else options
 
 
 def read_training_state(path: Path) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from errors import printable
-from models.pose_encoders import POSE_ENCODERS
 from models.resnet_gsf import LAYOUTS
 from models.weight_files import FileFault
+from ops.conversion import find_layout, layout_from
+from options.skeletons import NORMALIZATIONS, POSE_MODELS, SAMPLINGS, STREAMS, VOLUME_STREAMS
 from opts import FUSIONS
 
 _MOST_NAMES = 10_000
@@ -220,6 +221,28 @@ def _is_fold(value: Any) -> bool:
     return int(number) >= 1 and (count == "groups" or int(count) >= max(2, int(number)))
 
 
+def _streams() -> Rule:
+    known = set(STREAMS) | set(VOLUME_STREAMS)
+
+    def holds(value: Any) -> bool:
+        if type(value) not in (list, tuple) or not 0 < len(value) <= len(known):
+            return False
+        return all(type(stream) is str and stream in known for stream in value)
+
+    return holds, f"a list of {', '.join(sorted(known))}"
+
+
+def _is_layout(value: Any) -> bool:
+    try:
+        if isinstance(value, Mapping):
+            layout_from(value)
+        else:
+            find_layout(value)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
 _FLAG: Rule = (lambda value: type(value) is bool, "true or false")
 _TEXT: Rule = (_is_text, "text")
 _SEED = _or_none(_whole(0, 2**64))
@@ -234,7 +257,18 @@ RULES: dict[str, Rule] = {
     "num_segments": _whole(1, 100_000),
     "gsf": _FLAG,
     "gsf_ch_ratio": _whole(1, 10_000),
-    "pose_model": _choice(*POSE_ENCODERS),
+    "pose_model": _choice(*POSE_MODELS),
+    "pose_streams": _streams(),
+    "num_people": _whole(1, 1000),
+    "pose_pooling": _choice("mean", "masked"),
+    "skeleton_layout": _or_none((_is_layout, "the name or the description of a joint layout")),
+    "tcn_dropout": _real(0, 1),
+    "posec3d_stages": _or_none(_wholes(3, 1, 100)),
+    "rgbpose_streams": _choice("both", "rgb", "pose"),
+    "stream_losses": _real(0, 1e300),
+    "pose_frames": _whole(1, 100_000),
+    "pose_sampling": _choice(*SAMPLINGS),
+    "pose_size": _whole(1, 65_536),
     "attention_scope": _choice("clip", "frame"),
     "dropout": _real(0, 1),
     "consensus_type": _choice("avg"),
@@ -243,7 +277,7 @@ RULES: dict[str, Rule] = {
     "frame_interval": _or_none(_whole(1, 10**9)),
     "heatmap_sigma": _real(0, 1e300),
     "mask_background": _FLAG,
-    "pose_normalize": _choice("clip", "frame", "none"),
+    "pose_normalize": _choice(*NORMALIZATIONS),
     "missing_pose": _choice("error", "skip", "zero"),
     "dataset": _TEXT,
     "dataset_path": _or_none(_TEXT),
@@ -254,4 +288,6 @@ RULES: dict[str, Rule] = {
     "fold": _or_none((_is_fold, "k/K with k from 1 to K, or k/groups")),
     "fold_seed": _SEED,
     "fold_val": _or_none(_real(0, 1)),
+    "annotations": _or_none(_TEXT),
+    **dict.fromkeys(("train_split", "val_split", "test_split"), _or_none(_TEXT)),
 }

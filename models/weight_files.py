@@ -19,7 +19,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from errors import InputError, printable
 from files import open_regular
+from models.foreign_notes import known_names
 from models.pickle_steps import pickle_fault
 
 COPY_AGAIN = "copy it again"
@@ -91,7 +91,7 @@ def read_archive(file: IO[bytes], path: Path, *, is_checked: bool = False) -> An
     else:
         _check_old(file, path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(known_names()):
             warnings.simplefilter("ignore")  # of a strange pickle protocol: it fails anyway
             return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -199,13 +199,6 @@ def _directory(file: IO[bytes], size: int, path: Path) -> tuple[int, int, int, i
             raise _damaged(path, " (an archive without its end)")
         count, length, start = large[7:10]
     return count, start, length, end
-
-
-def _numpy_scalars() -> list[Any]:
-    """List what a numpy number needs to be read: published files keep the best accuracy as one."""
-    scalar = np.float64(0).__reduce__()[0]  # its module has another name in numpy 1
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [np.dtype, *((scalar, name) for name in names), *{type(np.dtype(c)) for c in "?iqfd"}]
 
 
 def _damaged(path: Path, reason: str) -> FileFault:

@@ -25,6 +25,7 @@ from models.reading import (
     read_training_state,
 )
 from models.resnet_gsf import STEM_WIDTH
+from models.skeleton.published import as_pathway, is_toolbox, weights_alone
 from models.stored import is_entry
 from models.weight_files import FileFault, first_line
 
@@ -108,7 +109,7 @@ def find_state(content: Any, path: Path) -> dict[str, Tensor]:
     inner = [content.get(key) for key in STATE_KEYS] if isinstance(content, Mapping) else []
     for state in (*inner, content):
         if isinstance(state, Mapping) and state and all(map(is_entry, state.items())):
-            return {_without_wrappers(key): tensor for key, tensor in state.items()}
+            return weights_alone({_without_wrappers(key): value for key, value in state.items()})
     keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else "no keys"
     raise InputError(
         f"{path} holds no weights (a {type(content).__name__} with {keys}): give a state dict, or "
@@ -193,22 +194,56 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     """Load a checkpoint as the start of another training.
 
     The classifier stays new when its shape differs, and a stream that only one side has (RGB
-    weights into a late fusion) is left out; the report says so. Anything else must fit.
+    weights, or those of a skeleton network, into a late fusion) is left out; the report says so.
+    Anything else must fit.
 
     Raises:
-        InputError: the file cannot be read, is another backbone, or nothing in it fits.
+        InputError: the file cannot be read, is another backbone or another skeleton network, or
+            nothing in it fits.
     """
     report, fitting = _match(model, Path(path))
     ours = Anatomy.of(model.state_dict())
     wrong = [line for line in report.mismatched if not line.startswith("head.")]
-    is_other = None not in (report.holds.arch, ours.arch) and report.holds.arch != ours.arch
-    encodes = any(not name.startswith("head.") for name in fitting)
-    if wrong or is_other or not encodes:
+    archs, skeletons = (report.holds.arch, ours.arch), (report.holds.skeleton, ours.skeleton)
+    is_other = (None not in archs and archs[0] != archs[1]) or (
+        skeletons[0] is not None
+        and skeletons[1] is not None
+        and not skeletons[0].fits(skeletons[1])
+    )
+    encoder = {name for name in fitting if not name.startswith("head.")}
+    if wrong or is_other or not encoder:
         raise InputError(_refusal(report, model))
+    if not report.holds.has_features_of(ours):
+        # A classifier of other features, whatever its shape.
+        fitting = {name: fitting[name] for name in encoder}
+        report = replace(report, matched=len(fitting))
     _fill(model, fitting, report.path)
-    if any(name.startswith("head.") for name in fitting):
+    new = _parts_without(model.state_dict(), fitting)
+    if not new:
         return report
-    return replace(report, notes=(*report.notes, "The classifier starts anew"))
+    parts = " and ".join(filter(None, (", ".join(new[:-1]), new[-1])))
+    note = f"{parts[0].upper()}{parts[1:]} start{'s' * (len(new) == 1)} anew"
+    return replace(report, notes=(*report.notes, note))
+
+
+# Parts of a model by the start of their published names, as texts call them.
+_PARTS = (
+    ("the RGB stream", ("base_model.",)),
+    ("the pose stream", ("pose_model.",)),
+    ("the fusion", ("attention_layer.", "feature_refinement_layer.")),
+    ("the classifier", ("new_fc.", "head.")),
+)
+
+
+def _parts_without(own: Mapping[str, Tensor], fitting: Mapping[str, Tensor]) -> list[str]:
+    """List the parts of a model that none of the tensors are for."""
+    has, given = ({published_name(name) for name in names} for names in (own, fitting))
+    return [
+        part
+        for part, starts in _PARTS
+        if any(name.startswith(starts) for name in has)
+        and not any(name.startswith(starts) for name in given)
+    ]
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -220,18 +255,21 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]:
     """Compare a file with a model; return the tensors that fit, under the model's names."""
-    found = find_state(read_checkpoint(path), path)
-    given = {published_name(key): tensor for key, tensor in found.items()}
+    content = read_checkpoint(path)
+    found = find_state(content, path)
+    meta = content.get("meta") if isinstance(content, Mapping) else None
     own = model.state_dict()
-    pairs = {name: given[key] for name in own if (key := published_name(name)) in given}
-    fitting = {name: tensor for name, tensor in pairs.items() if tensor.shape == own[name].shape}
     known = {published_name(name) for name in own}
+    # Published names -> names in the file.
+    names = as_pathway({published_name(name): name for name in found}, known)
+    pairs = {name: found[names[key]] for name in own if (key := published_name(name)) in names}
+    fitting = {name: tensor for name, tensor in pairs.items() if tensor.shape == own[name].shape}
     report = LoadReport(
         path=path,
-        holds=Anatomy.of(found),
+        holds=Anatomy.of(found, meta),
         matched=len(fitting),
         missing=tuple(k for k in own if k not in pairs and not k.endswith("num_batches_tracked")),
-        unexpected=tuple(key for key in found if published_name(key) not in known),
+        unexpected=tuple(name for key, name in names.items() if key not in known),
         mismatched=tuple(
             f"{name} {tuple(tensor.shape)} where the model has {tuple(own[name].shape)}"
             for name, tensor in pairs.items()
@@ -243,7 +281,8 @@ def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]
 
 
 def _notes(found: Mapping[str, Tensor]) -> tuple[str, ...]:
-    if is_published(found) and Anatomy.of(found).arch == "resnet34":
+    is_gsf = is_published(found) and not is_toolbox(found)
+    if is_gsf and Anatomy.of(found).arch == "resnet34":
         return ('The published code calls this 34-layer backbone "resnet18"',)
     return ()
 

@@ -1,6 +1,6 @@
 """The batch: what a loader yields and every model takes. Defined here and nowhere else."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from ops.pixels import normalize_frames
+
+# Tensors with one row for each view of each clip.
+_ROWS = ("frames", "keypoints", "heatmap", "skeletons", "present", "mirrored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,12 @@ class Batch:
             rows, the views of one clip adjacent; a model returns (B*V, K).
         heatmap: (B, T, H, W) float32 in 0-1, to become channel 3 of uint8 frames; None where the
             network sees none.
+        skeletons: (B, L, M, V, C) float32: what the models of the skeleton zoo take. L frames of
+            the whole clip, C = 3 channels for each stream, zeros where a person is missing; for
+            heatmap volumes x, y in their pixels and confidence.
+        present: (B, L, M) bool: at least one joint of the person was detected in the frame.
+        mirrored: (B,) bool: rows whose heatmap volume is to be mirrored once it is drawn.
+        volume_size: (height, width) of heatmap volumes, pixels.
     """
 
     frames: Tensor | None = None
@@ -35,6 +44,10 @@ class Batch:
     clips: tuple[str, ...] = ()
     views: int = 1
     heatmap: Tensor | None = None
+    skeletons: Tensor | None = None
+    present: Tensor | None = None
+    mirrored: Tensor | None = None
+    volume_size: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, value: "Batch | Mapping[str, Any]") -> "Batch":
@@ -63,22 +76,18 @@ class Batch:
         frames = normalize_frames(self.frames, self.heatmap, channels_last)
         return replace(self, frames=frames, heatmap=None)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(
-            self,
-            frames=None if self.frames is None else change(self.frames),
-            keypoints=None if self.keypoints is None else change(self.keypoints),
-            label=None if self.label is None else change(self.label),
-            heatmap=None if self.heatmap is None else change(self.heatmap),
-        )
+    def _map(
+        self, change: Callable[[Tensor], Tensor], names: Sequence[str] = (*_ROWS, "label")
+    ) -> "Batch":
+        changed: dict[str, Any] = {
+            name: change(tensor) for name in names if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **changed)
 
     def part(self, rows: slice) -> "Batch":
         """Return some of the B*V rows, without labels and names."""
-        return Batch(
-            frames=None if self.frames is None else self.frames[rows],
-            keypoints=None if self.keypoints is None else self.keypoints[rows],
-            heatmap=None if self.heatmap is None else self.heatmap[rows],
-        )
+        bare = replace(self, label=None, clips=(), views=1)
+        return bare._map(lambda tensor: tensor[rows], _ROWS)
 
     def rows(self, most: int) -> "Iterator[Batch]":
         """Yield the B*V rows as batches of at most `most`, without labels and names."""
@@ -88,8 +97,12 @@ class Batch:
 
     def __len__(self) -> int:
         """Return B, the number of clips."""
-        rows = next(t for t in (self.frames, self.keypoints) if t is not None)
-        return rows.shape[0] // self.views
+        return self.first.shape[0] // self.views
+
+    @property
+    def first(self) -> Tensor:
+        """Return one of the tensors that have B*V rows: where and how many they are."""
+        return next(t for name in _ROWS if (t := getattr(self, name)) is not None)
 
 
 def labels_of(batch: Batch) -> Tensor:

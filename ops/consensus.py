@@ -4,6 +4,22 @@ import torch
 from torch import Tensor
 
 
+def to_segments(features: Tensor, num_segments: int) -> Tensor:
+    """Average features over time in equal parts: (B, T', D) to (B, T, D).
+
+    Segment i is the mean of the T' that overlap the i-th of T equal parts of the clip, as
+    `torch.nn.functional.adaptive_avg_pool1d` takes it; written as a product, which every runtime
+    knows for any T and T'.
+    """
+    length = features.shape[1]
+    weights = features.new_zeros(num_segments, length)
+    for index in range(num_segments):
+        start = index * length // num_segments
+        stop = -(-(index + 1) * length // num_segments)
+        weights[index, start:stop] = 1 / (stop - start)
+    return weights @ features
+
+
 def average(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Average the segments of each clip.
 

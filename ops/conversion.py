@@ -235,6 +235,11 @@ def describe_layout(layout: SkeletonLayout) -> dict[str, Any]:
     }
 
 
+def layout_value(layout: SkeletonLayout) -> str | dict[str, Any]:
+    """Return the name of a layout of ours, the description of another."""
+    return layout.name if LAYOUTS.get(layout.name) == layout else describe_layout(layout)
+
+
 def _joint_names(description: Mapping[str, Any]) -> tuple[str, ...]:
     joints: Any = description.get("joints")
     count = description.get("num_node")

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from options.groups import ARCHS, MOST_THREADS
+from options.skeletons import FRAME_MODELS, ZOO_MODELS
 from options.types import OneLineParser, frame_size, natural, positive, up_to
 
-WHAT = ("module", "network", "loader", "training", "testing")
+WHAT = ("module", "network", "loader", "training", "testing", "zoo")
 # Those that need no minutes to compile come first.
 FORMULATIONS = ("plain", "published", "eager", "fused", "compiled")
+MODELS = (*ZOO_MODELS, *FRAME_MODELS, "rgbpose")
 _SIZES = ((1280, 720), (640, 360))
 _LEAST_SIDE, _MOST_SIDE = 32, 8192  # pixels
 
@@ -19,7 +21,8 @@ def benchmark_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="tools/benchmark.py",
         description="Measure how fast this machine is: GSF, whole networks, loaders, training "
-        "steps, tests, each against the published way to do it, in turns and in one run.",
+        "steps, tests, skeleton models; against the published way to do it, in turns and in one "
+        "run.",
         epilog="example: python tools/benchmark.py --what module --threads 1 2",
     )
     group = parser.add_argument_group("what")
@@ -33,6 +36,9 @@ def benchmark_parser() -> OneLineParser:
     )
     group.add_argument(
         "--arch", nargs="+", choices=ARCHS, default=["resnet50", "resnet18"], help="backbones"
+    )
+    group.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), help="skeleton models"
     )
     group.add_argument("--input_size", type=positive, default=112, help="of networks, pixels")
     group.add_argument("--num_segments", type=positive, default=8, help="of networks, T")
@@ -58,7 +64,8 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
         type=positive,
         nargs="+",
         default=[],
-        help="clips; default: 2 for the module, 1 for networks and steps",
+        help="clips; default: 2 for the module, 1 for networks and steps, 16 for skeleton models, "
+        "8 for those that see volumes",
     )
     group.add_argument(
         "--dtype",
@@ -122,7 +129,8 @@ def parse_benchmark_args(argv: Sequence[str] | None = None) -> argparse.Namespac
                 f"--sizes {width}x{height}: width and height must be even numbers from "
                 f"{_LEAST_SIDE} to {_MOST_SIDE}"
             )
-    for name in ("what", "variants", "arch", "sizes", "threads", "batch", "dtype", "layout"):
+    lists = ("what", "variants", "arch", "models", "sizes", "threads", "batch", "dtype", "layout")
+    for name in lists:
         setattr(args, name, list(dict.fromkeys(getattr(args, name))))
     args.workers = sorted(set(args.workers))
     if args.repeats is None:

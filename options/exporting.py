@@ -3,8 +3,10 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from options.groups import add_input_options, add_model_options, add_synthetic_options
 from options.types import OneLineParser, named_options, positive, positive_real
@@ -112,12 +114,26 @@ def _is_repo(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", text, re.A) is not None
 
 
-def describe_foreign(args: argparse.Namespace) -> argparse.Namespace:
-    """Return the options of a network that only the command line knows.
+def describe_foreign(
+    args: argparse.Namespace, told: Mapping[str, Any] = MappingProxyType({})
+) -> argparse.Namespace:
+    """Return the options of a network that only the command line knows, or its file in part.
+
+    Args:
+        args: what `parse_export_args` returned.
+        told: options that the file of a published network tells.
 
     Exits with 2 where they contradict each other or the classes are not named.
     """
     parser = export_parser()
+    for name in FIXED_OPTIONS:
+        if name in told and name in args.given and getattr(args, name) != told[name]:
+            parser.error(
+                f"{args.weights} holds a network with {name} {told[name]}, the command line says "
+                f"{getattr(args, name)}: drop the option, or name another checkpoint"
+            )
+    unsaid = {name: value for name, value in told.items() if name not in args.given}
+    args = argparse.Namespace(**{**vars(args), **unsaid})
     if not args.class_names:
         parser.error(
             f"{args.weights} does not say its classes and its network: give --class_names and the "

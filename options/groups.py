@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
+from options.skeletons import (
+    add_zoo_augmentation_options,
+    add_zoo_input_options,
+    add_zoo_model_options,
+)
 from options.types import (
-    crop_scale,
     frame_size,
     natural,
     non_negative_real,
@@ -12,6 +16,7 @@ from options.types import (
     positive_real,
     probability,
     seed_number,
+    share_of_one,
     up_to,
 )
 
@@ -21,7 +26,6 @@ MOST_THREADS = 1024
 MOST_POSE_SIZE = 4096
 # Samplings of a clip: further ones show the same frames again.
 MOST_SAMPLINGS = 100
-POSE_MODELS = ("mlp", "conv1d", "gcn")
 POSE_BACKENDS = ("ultralytics", "torchvision", "rtmlib")
 ARCHS = (
     "resnet18",
@@ -175,13 +179,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="set RGB to black where the heatmap is 0, as the published early fusion does",
     )
-    group.add_argument(
-        "--pose_normalize",
-        choices=("clip", "frame", "none"),
-        default="clip",
-        help="keypoints of pose streams: centre on the median hips and scale by the torso of the "
-        "clip, the same per frame, or pixels of the crop",
-    )
+    add_zoo_input_options(group)
 
 
 def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
@@ -197,12 +195,13 @@ def add_augmentation_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--crop_scales",
-        type=crop_scale,
+        type=share_of_one,
         nargs="+",
         default=(1.0, 0.875, 0.75, 0.66),
         help="sizes of the random crop, as shares of the field of view",
     )
     group.add_argument("--no_flip", action="store_true", help="never mirror a clip")
+    add_zoo_augmentation_options(group)
 
 
 def add_model_options(
@@ -221,21 +220,28 @@ def add_model_options(
     group.add_argument(
         "--gsf_ch_ratio", type=positive, default=100, help="share of channels through GSF, per cent"
     )
-    group.add_argument("--dropout", type=probability, default=0.5, help="before the classifier")
+    group.add_argument(
+        "--dropout",
+        type=probability,
+        help="before the classifier; default 0.5, 0 for graph networks on skeletons alone",
+    )
     group.add_argument(
         "--consensus_type", choices=("avg",), default="avg", help="how segments become a clip"
     )
     _add_fusion_options(group, fusion, pose_only)
-    group.add_argument(
-        "--pose_model",
-        choices=POSE_MODELS,
-        help="pose stream; default mlp in late fusion, conv1d in main_only_pose.py",
-    )
+    add_zoo_model_options(group)
     group.add_argument(
         "--attention_scope",
         choices=("clip", "frame"),
         default="clip",
         help="segments attend to the whole clip, or each to itself alone as published",
+    )
+    group.add_argument(
+        "--stream_losses",
+        type=non_negative_real,
+        default=0.0,
+        help="of late fusions: weight of further losses in training, of a classifier on each "
+        "stream alone",
     )
 
 
@@ -248,7 +254,8 @@ def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str, pose_only: 
     }
     if pose_only:
         flags["pose"] = ("--pose_only", "skeletons alone")
-    exclusive = group.add_mutually_exclusive_group()
+    # A group of which all is hidden breaks argparse's usage line.
+    exclusive = group if fusion == "pose" else group.add_mutually_exclusive_group()
     for mode, (flag, text) in flags.items():
         exclusive.add_argument(
             flag,
@@ -258,74 +265,24 @@ def _add_fusion_options(group: argparse._ArgumentGroup, fusion: str, pose_only: 
             default=fusion,
             help=argparse.SUPPRESS if fusion == "pose" else text,
         )
-
-
-def add_start_options(parser: argparse.ArgumentParser) -> None:
-    """Where the weights come from."""
-    group = parser.add_argument_group("initial weights")
-    group.add_argument(
-        "--pretrained",
-        default="imagenet",
-        help="backbone weights: imagenet, none, or a file in torchvision's naming",
-    )
-    group.add_argument("--checkpoint_path", type=Path, help="checkpoint for the two options below")
-    start = group.add_mutually_exclusive_group()
-    start.add_argument(
-        "--finetune",
-        action="store_true",
-        help="start from --checkpoint_path; the classifier is new when the classes differ",
-    )
-    start.add_argument(
-        "--feature_extractor",
-        action="store_true",
-        help="start from --checkpoint_path and train the classifier alone",
-    )
-
-
-def add_optim_options(parser: argparse.ArgumentParser) -> None:
-    """How the weights change. Defaults are the published recipe."""
-    group = parser.add_argument_group("optimisation")
-    group.add_argument("--epochs", type=positive, default=120, help="passes over the training list")
-    group.add_argument(
-        "-b", "--batch-size", type=positive, default=4, help="clips per forward pass"
+    exclusive.add_argument(
+        "--rgbpose_conv3d",
+        dest="fusion",
+        action="store_const",
+        const="rgbpose",
+        default=fusion,
+        help=argparse.SUPPRESS
+        if fusion == "pose"
+        else "RGBPose-Conv3D: 3-D convolutions on frames and on heatmap volumes that exchange "
+        "features",
     )
     group.add_argument(
-        "--iter_size",
-        type=positive,
-        default=2,
-        help="forward passes per step: the effective batch is batch-size x iter_size",
-    )
-    group.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd", help="method")
-    group.add_argument(
-        "--lr", "--learning-rate", type=positive_real, default=0.01, help="peak rate"
-    )
-    group.add_argument("--momentum", type=probability, default=0.9, help="of SGD")
-    group.add_argument(
-        "--weight-decay",
-        "--wd",
-        type=non_negative_real,
-        default=5e-4,
-        help="on weights; never on norms and biases",
-    )
-    group.add_argument("--warmup", type=natural, default=10, help="epochs of linear warm-up")
-    group.add_argument(
-        "--clip-gradient",
-        "--gd",
-        type=positive_real,
-        default=20.0,
-        help="largest norm of the whole gradient",
-    )
-    group.add_argument("--with_amp", action="store_true", help="automatic mixed precision")
-    group.add_argument(
-        "--amp_dtype",
-        choices=("fp16", "bf16"),
-        help="of --with_amp; default fp16 on CUDA, bf16 elsewhere",
-    )
-    group.add_argument(
-        "--class_weights",
-        choices=("none", "balanced"),
-        default="none",
-        help="weight the loss by the inverse class frequency",
+        "--rgbpose_streams",
+        choices=("both", "rgb", "pose"),
+        default="both",
+        help=argparse.SUPPRESS
+        if fusion == "pose"
+        else "of --rgbpose_conv3d: both, or one alone, to begin both from",
     )
 
 
@@ -364,29 +321,4 @@ def add_speed_options(group: argparse._ArgumentGroup) -> None:
         choices=("auto", "on", "off"),
         default="auto",
         help="lay out pixels channel by channel; auto: on CUDA with --with_amp",
-    )
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Where results go, how often, and how to continue."""
-    group = parser.add_argument_group("run")
-    group.add_argument(
-        "--experiment_path", type=Path, default=Path(), help="runs go to <this>/experiments/"
-    )
-    group.add_argument(
-        "--experiment_name", default="run", help="last part of the run folder's name"
-    )
-    group.add_argument(
-        "--resume",
-        help="last.pth.tar of a run to continue exactly; 'auto': the newest run of this name that "
-        "is not finished, or a new one; 'none': a new one. By default the newest unfinished one of "
-        "this name with the same options, or a new one",
-    )
-    group.add_argument("--start-epoch", type=natural, help="count epochs from here, not from 0")
-    group.add_argument(
-        "-e", "--evaluate", action="store_true", help="only evaluate --resume on the val list"
-    )
-    group.add_argument("-p", "--print-freq", type=positive, default=20, help="steps between lines")
-    group.add_argument(
-        "-ef", "--eval-freq", type=positive, default=1, help="epochs between evaluations"
     )

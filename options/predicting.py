@@ -7,11 +7,11 @@ from pathlib import Path
 from options.groups import MOST_POSE_SIZE, MOST_SAMPLINGS, POSE_BACKENDS, add_machine_options
 from options.types import (
     OneLineParser,
-    crop_scale,
     non_negative_real,
     positive,
     positive_real,
     probability,
+    share_of_one,
     up_to,
 )
 
@@ -150,7 +150,7 @@ def _add_event_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--threshold",
-        type=crop_scale,
+        type=share_of_one,
         default=0.5,
         help="least mean probability of the windows that cover a moment of an event",
     )

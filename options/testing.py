@@ -16,6 +16,7 @@ from options.groups import (
 )
 from options.scaling import add_waiting_options
 from options.shards import add_shard_options, is_folder_of_shards
+from options.skeletons import add_annotation_options, draws_volumes, sees_whole_clips
 from options.types import OneLineParser, named_options, natural, non_negative_real, positive, up_to
 from opts import (
     FIXED_OPTIONS,
@@ -39,6 +40,7 @@ def parser_of_tests() -> OneLineParser:
         "--test_crops 10 --save_scores",
     )
     add_data_options(parser)
+    add_annotation_options(parser)
     add_cache_options(parser)
     add_shard_options(parser)
     add_input_options(parser)
@@ -54,7 +56,11 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("test")
     models = group.add_mutually_exclusive_group(required=True)
     models.add_argument(
-        "--weights", type=Path, nargs="+", help="checkpoints to test; several make an ensemble"
+        "--weights",
+        type=Path,
+        nargs="+",
+        help="checkpoints to test, ours, of PYSKL or MMAction2, or names of published ones; "
+        "several make an ensemble",
     )
     models.add_argument(
         "--scores", type=Path, nargs="+", help="score files of earlier tests, .npz or .csv, instead"
@@ -68,6 +74,11 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "-b", "--batch-size", type=positive, default=1, help="clips per forward pass"
+    )
+    group.add_argument(
+        "--double_flip",
+        action="store_true",
+        help="of heatmap volumes: score the mirrored volume, too, as published",
     )
     group.add_argument("--softmax", action="store_true", help="average probabilities, not logits")
     group.add_argument("--max_num", type=positive, help="test only the first clips of the list")
@@ -206,11 +217,21 @@ def adopt_options(
             setattr(adopted, name, stored[name])
     if adopted.dataset is None:
         parser.error(f"{weights} does not say its data set: add --dataset")
-    if isinstance(adopted.dataset_path, str):
-        adopted.dataset_path = Path(adopted.dataset_path)
+    for place in ("dataset_path", "annotations", "keypoint_files"):
+        text = getattr(adopted, place)
+        setattr(adopted, place, Path(text) if isinstance(text, str) else text)
     check_fold_options(parser, adopted)
     check_model(parser, adopted)
+    _check_views(parser, adopted)
     return adopted
+
+
+def _check_views(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse views of a clip that its network does not know."""
+    if args.double_flip and not draws_volumes(args):
+        parser.error("--double_flip is of models that see heatmap volumes: drop it")
+    if args.test_crops > 1 and args.fusion == "pose" and sees_whole_clips(args):
+        parser.error("--test_crops are of frames: a skeleton model sees whole skeletons")
 
 
 def _adopt_shards(adopted: argparse.Namespace, stored: Mapping[str, Any]) -> None:

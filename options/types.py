@@ -100,7 +100,7 @@ def non_negative_real(text: str) -> float:
     return value
 
 
-def crop_scale(text: str) -> float:
+def share_of_one(text: str) -> float:
     """Read a number above 0 and at most 1."""
     value = _real(text)
     if not 0 < value <= 1:

@@ -14,6 +14,7 @@ from explanation.film import Film, detection_rates
 from machine import choose_device
 from models import build_model
 from models.weights import load_checkpoint
+from options.skeletons import with_layout
 from results.worst_clips import ClipVerdict, choose_clips, judge_clips
 
 # All pictures of a page together, as JPEG; in the page they take a third more.
@@ -104,7 +105,8 @@ def _film(seen_by: Scored | None, args: argparse.Namespace) -> Film | None:
     tested, model = seen_by.tested, None
     device = choose_device(args.device, args.gpus)
     if seen_by.name:
-        model = build_model(tested.options, len(tested.source.classes))
+        options = with_layout(tested.options, tested.source.row.layout)
+        model = build_model(options, len(tested.source.classes))
         load_checkpoint(model, tested.options.weights)
         model = model.to(device).eval()
     return Film(tested.clips, tested.source.root, model, device)

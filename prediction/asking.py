@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from datasets.views import InputSpec
-from prediction.people import People, joints_of, rank_people
+from prediction.people import People, rank_people, tracks_of
 from prediction.posing import Seen
 from prediction.results import PoseTrack, Window
 from prediction.scoring import Question, Scorer, pick_frames
@@ -35,6 +35,7 @@ class Asker:
         num_joints: V.
         batch_size: questions that are asked together.
         on_window: called with each answer.
+        num_slots: numbers that ranked people may have; 0: not known.
 
     Attributes:
         seconds: that the network took, with preparing what it sees.
@@ -50,7 +51,9 @@ class Asker:
         num_joints: int,
         batch_size: int,
         on_window: Callable[[Window], None] | None,
+        num_slots: int = 0,
     ) -> None:
+        self._num_slots = num_slots
         self._people, self._spec, self._is_ranked = people, spec, is_ranked
         self._scorer, self._num_clips, self._num_joints = scorer, num_clips, num_joints
         self._batch_size, self._on_window = batch_size, on_window
@@ -81,7 +84,10 @@ class Asker:
         images = self._images(frames, used) if self._spec.has_frames else None
         people = [seen.people for seen in frames]
         for who in self._choose(people, frames[0].size):
-            tracks = joints_of(people, who, self._num_joints) if self._spec.has_poses else None
+            tracks = None
+            if self._spec.has_poses:
+                shown = self._shown_with(who, people, frames[0].size)
+                tracks = tracks_of(people, shown, self._num_joints)
             self._questions.append(Question(span, who, place, used, images, tracks))
         if len(self._questions) >= self._batch_size:
             self.ask()
@@ -124,6 +130,21 @@ class Asker:
             self._nobody += 1
         # Skeletons alone say nothing where there is none; a picture does.
         return found or ([None] if self._spec.has_frames else [])
+
+    def _shown_with(
+        self, who: int | None, people: Sequence[People], size: tuple[int, int]
+    ) -> list[int | None]:
+        """Return whose skeletons the network is shown, the one that is asked about first.
+
+        Models of whole clips see several people; where everybody has a time line, each alone.
+        """
+        if self._spec.skeleton is None or self._people != 1:
+            return [who]
+        if not self._is_ranked:
+            return [who, *(other for other in rank_people(people, size) if other != who)]
+        # As a test: slot by slot, also those that are empty in this window.
+        count = max(self._num_slots, *(slot + 1 for frame in people for slot in frame), 1)
+        return [*([] if who is None else [who]), *(n for n in range(count) if n != who)]
 
     def _main_athlete(self, people: Sequence[People], size: tuple[int, int]) -> list[int]:
         if self._is_ranked and any(0 in frame for frame in people):

@@ -23,6 +23,7 @@ class Decoder:
         wanted: numbers of the frames to crop; None is all.
         seconds: stop there; None reads to the end.
         is_stopped: says that the user wants no more.
+        whole: keep wanted frames as they are: what is cut out of them is not known yet.
 
     Attributes:
         fault: why the source could not be read to its end; "" where it could.
@@ -36,7 +37,9 @@ class Decoder:
         wanted: frozenset[int] | None = None,
         seconds: float | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
+        whole: bool = False,
     ) -> None:
+        self._whole = whole
         self._source, self._make_crops, self._wanted = source, crops, wanted
         self._seconds, self._is_stopped = seconds, is_stopped
         self._size: tuple[int, int] | None = None
@@ -94,9 +97,11 @@ class Decoder:
 
     def _seen(self, number: int, frame: Frame, is_posed: bool) -> Seen:
         seen = Seen(number, frame.seconds, frame.size)
-        is_cropped = bool(self._crops) and (self._wanted is None or number in self._wanted)
+        is_wanted = self._wanted is None or number in self._wanted
         seen.picture = frame.picture() if is_posed else None
-        if is_cropped:
+        if self._whole and is_wanted:
+            seen.crops = (frame.picture() if seen.picture is None else seen.picture)[None]
+        elif self._crops and is_wanted:
             picture = self._picture_for_crops(frame, seen.picture)
             seen.crops = np.concatenate(list(CutFrames([picture], 1, self._crops)))
         return seen

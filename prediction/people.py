@@ -141,10 +141,11 @@ def rank_people(frames: Sequence[People], size: tuple[int, int]) -> dict[int, fl
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
 
 
-def joints_of(frames: Sequence[People], who: int | None, num_joints: int) -> np.ndarray:
-    """Return (N, 1, V, 3) keypoints of one person, zeros where it was not found."""
-    joints = np.zeros((len(frames), 1, num_joints, 3), np.float32)
+def tracks_of(frames: Sequence[People], order: Sequence[int | None], num_joints: int) -> np.ndarray:
+    """Return (N, M, V, 3) keypoints of M people in this order, zeros where one was not found."""
+    joints = np.zeros((len(frames), len(order), num_joints, 3), np.float32)
     for row, people in enumerate(frames):
-        if who is not None and who in people:
-            joints[row, 0] = people[who].joints
+        for slot, who in enumerate(order):
+            if who is not None and who in people:
+                joints[row, slot] = people[who].joints
     return joints

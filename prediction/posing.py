@@ -13,8 +13,9 @@ from datasets.arrays import Fault, Shape, blaming, open_archive, read_member
 from datasets.poses import PoseArchive, Poses
 from errors import InputError
 from models.estimators import Estimator
+from ops.conversion import convert_keypoints
 from ops.people import Detections
-from ops.skeleton import SkeletonLayout
+from ops.skeleton import COCO17, SkeletonLayout
 from prediction.frames import Source
 from prediction.people import Follower, People, Person, between
 
@@ -54,11 +55,13 @@ class PoseStage(Protocol):
         seconds: that it took.
         every: the estimator needs the picture of every so manieth frame; 0: of none.
         is_ranked: people are numbered in order of their importance.
+        num_slots: numbers that there are, where people are ranked; 0: not known before.
     """
 
     seconds: float
     every: int
     is_ranked: bool
+    num_slots: int
 
     def run(self, frames: Iterator[Seen]) -> Iterator[Seen]:
         """Yield the frames with their people, in order; some frames may be held back."""
@@ -67,7 +70,7 @@ class PoseStage(Protocol):
 class NoPoses:
     """For networks that see RGB alone."""
 
-    seconds, every, is_ranked = 0.0, 0, True
+    seconds, every, is_ranked, num_slots = 0.0, 0, True, 0
 
     def run(self, frames: Iterator[Seen]) -> Iterator[Seen]:
         """Yield the frames as they are."""
@@ -92,6 +95,7 @@ class GivenPoses:
         self.seconds = 0.0
         self._path, self._source = path, source
         self._poses = load_video_poses(path, len(layout.joints))
+        self.num_slots = self._poses.keypoints.shape[1]
         self._keypoints: np.ndarray | None = None
 
     def run(self, frames: Iterator[Seen]) -> Iterator[Seen]:
@@ -158,13 +162,20 @@ class EstimatedPoses:
         every: the estimator sees one frame in so many.
         batch_size: frames that it sees at once.
         is_live: decide at once who is who, so that the answer is not late.
+        layout: of the joints that the network sees: those of the estimator are turned into it.
     """
 
-    is_ranked = False
+    is_ranked, num_slots = False, 0
 
     def __init__(
-        self, estimator: Estimator, every: int = 1, batch_size: int = 16, is_live: bool = False
+        self,
+        estimator: Estimator,
+        every: int = 1,
+        batch_size: int = 16,
+        is_live: bool = False,
+        layout: SkeletonLayout = COCO17,
     ) -> None:
+        self._layout = layout
         self.seconds = 0.0
         self.every = every
         self._estimator = estimator
@@ -190,7 +201,7 @@ class EstimatedPoses:
         if follower is not None:
             decided += self._look(pictures, follower)
             begin = time.perf_counter()
-            decided += follower.end()
+            decided += self._converted(follower.end())
             self.seconds += time.perf_counter() - begin
         yield from self._released(waiting, decided)
         for seen in waiting:  # after the last frame that the estimator saw
@@ -201,9 +212,20 @@ class EstimatedPoses:
             return []
         begin = time.perf_counter()
         people: list[Detections] = self._estimator.detect(np.stack(pictures))
-        decided = [frame for found in people for frame in follower.add(found)]
+        decided = self._converted([frame for found in people for frame in follower.add(found)])
         self.seconds += time.perf_counter() - begin
         return decided
+
+    def _converted(self, frames: list[People]) -> list[People]:
+        if self._layout == COCO17:
+            return frames
+        return [
+            {
+                who: Person(convert_keypoints(person.joints, COCO17, self._layout), person.box)
+                for who, person in people.items()
+            }
+            for people in frames
+        ]
 
     def _released(self, waiting: deque[Seen], decided: deque[People]) -> Iterator[Seen]:
         """Yield the frames that are decided; `decided` begins with that before the next frame."""

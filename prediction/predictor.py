@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from datasets.catalogue import find_row
 from datasets.prepare.ahead import Ahead
 from datasets.views import Crop
 from deployment.networks import Network
 from errors import InputError
 from models.estimators import Estimator
-from ops.skeleton import COCO17, SkeletonLayout
+from ops.skeleton import SkeletonLayout
 from prediction.asking import Asker, UnplannedFrames
 from prediction.decoding import Decoder
 from prediction.events import EventRule, find_events
+from prediction.fitting import check_given, check_network
 from prediction.frames import USUAL_RATE, ImageFolder, Source, can_reduce
 from prediction.posing import (
     EstimatedPoses,
@@ -92,13 +92,12 @@ class Predictor:
         self._pose_every, self._pose_batch = pose_every, pose_batch
         self._facts = network.config.data
         self._spec = network.config.input
-        self._check()
+        check_network(network, self.estimator, settings.people)
 
     @property
     def layout(self) -> SkeletonLayout:
         """Return the joints that the model was trained on."""
-        name = self._facts.get("dataset")
-        return find_row(name).layout if name else COCO17
+        return self.network.config.layout
 
     def predict(
         self,
@@ -163,6 +162,7 @@ class Predictor:
                 len(self.layout.joints),
                 1 if source.is_live else self.settings.batch_size,
                 on_window,
+                stage.num_slots,
             )
 
         with closing(decoder.frames(stage.every)) as items, Ahead(items, _AHEAD) as ahead:
@@ -196,28 +196,9 @@ class Predictor:
         Raises:
             InputError: it does not, or two of the sources would share a file.
         """
-        name = self.network.source
-        if poses is not None and not self._spec.has_poses:
-            raise InputError(f"--poses {poses}: {name} sees RGB alone: leave it out")
-        if poses is None and self.estimator is None and self._spec.has_poses:
-            raise InputError(
-                f"{name} sees poses: give them with --poses FILE.npz or FOLDER, or find them on "
-                "the fly with --pose_backend and --pose_weights"
-            )
+        check_given(self.network, poses, self.estimator)
         if poses is not None:
             check_names(poses, sources)
-
-    def _check(self) -> None:
-        name = self.network.source
-        if self._spec.has_poses:
-            return
-        if self.settings.people != 1:
-            raise InputError(
-                f"--people: {name} sees RGB alone and cannot tell people apart: leave it out, or "
-                "take a model that sees poses"
-            )
-        if self.estimator is not None:
-            raise InputError(f"--pose_weights: {name} sees RGB alone: leave out pose estimation")
 
     def _check_source(self, source: Source, poses: Path | None) -> None:
         self.check_poses(poses)
@@ -246,7 +227,9 @@ class Predictor:
             return GivenPoses(find_pose_file(poses, source), self.layout, source.name)
         if self.estimator is None:
             return NoPoses()
-        return EstimatedPoses(self.estimator, self._pose_every, self._pose_batch, source.is_live)
+        return EstimatedPoses(
+            self.estimator, self._pose_every, self._pose_batch, source.is_live, self.layout
+        )
 
     def _as_source(self, source: Source | Path | str) -> Source:
         if isinstance(source, str | Path):
@@ -309,7 +292,15 @@ class Predictor:
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Decoder:
         crops = partial(self._crops, source) if self._spec.has_frames else None
+        if self._follows_people:
+            return Decoder(source, None, plan, self.settings.seconds, is_stopped, whole=True)
         return Decoder(source, crops, plan, self.settings.seconds, is_stopped)
+
+    @property
+    def _follows_people(self) -> bool:
+        """Say whether the frames are cut around the people of a window."""
+        seen = self._spec.skeleton
+        return seen is not None and seen.frame_share is not None
 
     def _plan(self, source: Source) -> frozenset[int] | None:
         """Return the frames that the network will see, by what the file says; None: all may be."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.pose_views import people_geometry, skeleton_views
 from datasets.sampling import sample_frames
-from datasets.views import Crop, InputSpec, Views, fit_people, make_views, see_frames
+from datasets.views import Crop, CutFrames, InputSpec, fit_people, make_views, see_frames
 from deployment.networks import Network
 from errors import InputError
 from ops.batch import Batch
@@ -27,8 +29,10 @@ class Question:
         who: number of the person; None is nobody, or the whole frame.
         place: (n, T) rows of `used`.
         used: (U,) frames that the network sees, counted from the first of the window.
-        images: (U, crops, S, S, 3) uint8; None for skeletons alone.
-        tracks: (N, 1, V, 3) keypoints of all frames of the window in pixels; None for RGB alone.
+        images: (U, crops, S, S, 3) uint8, or (U, 1, H, W, 3) whole frames where the crop depends on
+            the people of the window; None for skeletons alone.
+        tracks: (N, M, V, 3) keypoints of all frames of the window in pixels, of the person and,
+            for models of whole clips, of others; None for RGB alone.
     """
 
     span: Span
@@ -87,12 +91,7 @@ class Scorer:
         Raises:
             InputError: the network answers with something that is no number.
         """
-        batches = [self._views(question) for question in questions]
-        joined = Batch(
-            frames=_joined([views.frames for views in batches]),
-            keypoints=_joined([views.keypoints for views in batches]),
-            heatmap=_joined([views.heatmap for views in batches]),
-        )
+        joined = _joined([self._views(question) for question in questions])
         logits = self.cache.logits if self.cache is not None else self._network.logits
         most = max(self._batch_size, 2)
         found = torch.cat([logits(part) for part in joined.rows(most)])
@@ -109,30 +108,72 @@ class Scorer:
         if self.cache is not None:
             self.cache.forget(before)
 
-    def _views(self, question: Question) -> Views:
+    def _views(self, question: Question) -> Batch:
         """Return the views of a question, as a clip's in tests; shared ones have been prepared."""
-        images = question.images
+        images, spec = question.images, self._spec
+        crops, cut = self._crops, None
+        if images is not None:
+            crops, cut = self._cut(question, images)
+        seen = self._skeletons(question, crops)
+        # Single frames show keypoints, or what is drawn of them; whole clips have been seen.
+        tracks = question.tracks if not seen or spec.draws_heatmap else None
+        if not spec.has_frames and seen:
+            return Batch(**seen)
         views = [
             make_views(
-                self._spec,
+                spec,
                 [crop],
                 question.place,
-                None if images is None or self.cache is not None else [images[:, number]],
-                question.tracks,
+                None if cut is None or self.cache is not None else [cut[number]],
+                tracks,
                 question.used,
                 self._size,
                 self._layout,
             )
-            for number, crop in enumerate(self._crops)
+            for number, crop in enumerate(crops)
         ]
         frames = [view.frames for view in views]
         if images is not None and self.cache is not None:
-            frames = [self._shared(question, number) for number in range(len(self._crops))]
-        return Views(
-            _by_sampling(frames),
-            _by_sampling([view.heatmap for view in views]),
-            _by_sampling([view.keypoints for view in views]),
+            frames = [self._shared(question, number) for number in range(len(crops))]
+        keypoints = None if seen else _by_sampling([view.keypoints for view in views])
+        heatmap = _by_sampling([view.heatmap for view in views])
+        return Batch(_by_sampling(frames), keypoints, heatmap=heatmap, **seen)
+
+    def _cut(
+        self, question: Question, images: np.ndarray
+    ) -> tuple[Sequence[Crop], Sequence[np.ndarray]]:
+        """Return the crops of a window, and of each (U, S, S, 3) what it shows."""
+        spec = self._spec
+        if spec.skeleton is None or spec.skeleton.frame_share is None:
+            return self._crops, [images[:, number] for number in range(len(self._crops))]
+        assert question.tracks is not None
+        side = spec.input_size
+        crop = Crop(people_geometry(self._size, question.tracks, side, None, may_flip=False))
+        return [crop], CutFrames(images[:, 0], len(images), [crop])
+
+    def _skeletons(self, question: Question, crops: Sequence[Crop]) -> dict[str, Any]:
+        """Return the fields of a batch that models of whole clips see; {} for other models."""
+        spec = self._spec.skeleton
+        if spec is None or question.tracks is None:
+            return {}
+        has_frames, windows = self._spec.has_frames, None
+        if has_frames and self._spec.interval is not None:
+            windows = question.used[question.place][:, [0, -1]]
+        views = skeleton_views(
+            spec,
+            question.tracks,
+            self._size,
+            self._layout,
+            len(question.place),
+            crops=[crop.geometry for crop in crops] if has_frames else (),
+            windows=windows,
         )
+        return {
+            "skeletons": views.skeletons,
+            "present": views.present,
+            "mirrored": views.mirrored,
+            "volume_size": views.volume_size,
+        }
 
     def _shared(self, question: Question, number: int) -> Tensor:
         """Return (n, T, ...): what the front of the network says of one crop of the frames."""
@@ -162,6 +203,10 @@ def _by_sampling(crops: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present, dim=1).flatten(0, 1) if present else None
 
 
-def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """Join the rows of the batches of several questions."""
+    fields: dict[str, Any] = {"volume_size": batches[0].volume_size}
+    for name in ("frames", "keypoints", "heatmap", "skeletons", "present", "mirrored"):
+        parts = [part for batch in batches if (part := getattr(batch, name)) is not None]
+        fields[name] = torch.cat(parts) if parts else None
+    return Batch(**fields)

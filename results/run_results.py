@@ -20,6 +20,8 @@ from results.selection import protocol_reason
 # Any of these makes a folder a run folder.
 _MARKS = ("args.json", "metrics.jsonl", "test_report.json")
 _MOST_BYTES = 2**28
+# Models of skeletons that see single frames, so that they have no streams to choose from.
+FRAME_MODELS = ("mlp", "conv1d", "gcn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,26 @@ def describe(args: Mapping[str, Any]) -> str:
     """Return the network that options name, in a few words."""
     fusion = args.get("fusion")
     if fusion == "pose":
-        return f"pose ({args.get('pose_model')})"
+        return f"pose ({_skeleton_model(args)})"
+    if fusion == "rgbpose":
+        streams = args.get("rgbpose_streams")
+        alone = "" if streams in (None, "both") else f", {streams} stream alone"
+        return f"RGBPose-Conv3D{alone}"
     network = f"{args.get('arch')}{' + GSF' if args.get('gsf') else ''}"
     mode = {"none": "RGB"}.get(str(fusion), str(fusion))
     if args.get("mask_background"):
         mode += ", masked"
+    if str(fusion).startswith("late") and args.get("pose_model") not in (None, *FRAME_MODELS):
+        network += f", {_skeleton_model(args)}"
     return f"{mode} ({network})"
+
+
+def _skeleton_model(args: Mapping[str, Any]) -> str:
+    """Name a model of skeletons, and its streams where there is a choice."""
+    model, streams = args.get("pose_model"), args.get("pose_streams")
+    if model in FRAME_MODELS or not isinstance(streams, list | tuple) or not streams:
+        return str(model)
+    return f"{model}, {' + '.join(str(stream).replace('_', ' ') for stream in streams)}"
 
 
 def _read_epochs(reader: _Reader) -> None:

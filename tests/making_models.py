@@ -7,6 +7,7 @@ import torch
 from deployment.config import ModelConfig
 from models import build_model
 from models.weights import FORMAT, FORMAT_VERSION
+from options.skeletons import EARLIER_DEFAULTS
 
 OPTIONS = {
     "fusion": "none",
@@ -26,6 +27,7 @@ OPTIONS = {
     "heatmap_sigma": 10.0,
     "mask_background": False,
     "pose_normalize": "clip",
+    **EARLIER_DEFAULTS,
 }
 MODES = {
     "rgb": {},

@@ -154,6 +154,7 @@ def make_plan(folder, **choices) -> Plan:
         "layouts": ("contiguous",),
         "variants": ("plain", "published", "eager"),
         "archs": ("resnet18",),
+        "models": ("stgcn",),
         "input_size": 32,
         "num_segments": 4,
         "workers": (0,),

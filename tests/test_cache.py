@@ -17,7 +17,8 @@ from datasets.cache import CacheSpec, cache_clips
 from datasets.cached_frames import CachedFrames, shrink
 from datasets.frame_store import map_clip
 from datasets.frames import ImageFrames
-from datasets.loading import build_eval_loader, build_train_loader, open_dataset
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import open_dataset
 from datasets.poses import save_poses
 from datasets.records import ClipRecord
 from datasets.scan import Clip, find_clips

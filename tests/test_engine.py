@@ -17,7 +17,7 @@ from engine import (
 from errors import InputError, Interrupted
 from machine import StopRequest
 from ops.batch import Batch
-from optim import build_optimizer
+from optim import Schedule, build_optimizer
 from results.metrics import Metrics
 from scoring import evaluate
 
@@ -75,7 +75,7 @@ def batches(sizes, seed=0, views=1):
 
 def settings(**changes):
     values = {
-        "epochs": 4, "warmup": 0, "lr": 0.1, "iter_size": 1, "clip_gradient": 1e9,
+        "schedule": Schedule(4, 0, 0.1), "iter_size": 1, "clip_gradient": 1e9,
         "amp_dtype": None, "class_weights": None, "seed": 3,
     }  # fmt: skip
     return TrainSettings(**{**values, **changes})
@@ -262,7 +262,7 @@ def test_defect_08_no_gradient_is_left_to_grow():
     norms = []
     for _ in range(3):
         before = [p.detach().clone() for p in state.model.parameters()]
-        run_epoch(state, Loader(batches([4])), settings(lr=1e-9))
+        run_epoch(state, Loader(batches([4])), settings(schedule=Schedule(4, 0, 1e-9)))
         norms.append(float(sum(p.grad.norm() for p in state.model.parameters())))
         assert all(
             torch.allclose(p, b, atol=1e-6)

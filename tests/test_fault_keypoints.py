@@ -10,7 +10,8 @@ import torch
 import main
 import main_only_pose
 import opts
-from datasets.loading import build_eval_loader, build_train_loader, open_dataset
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import open_dataset
 from errors import InputError
 from tests.conftest import SIZE, standing_person, write_archive
 from tests.small_runs import RGB, command, numbers_of, run_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import main_only_pose
 import opts
 import test_models as test_script
-from datasets import loading
+from datasets import opening
 from datasets.clip_table import ClipRow, write_table
 from datasets.folds import (
     VAL_SHARE,
@@ -22,7 +22,8 @@ from datasets.folds import (
     pool_lists,
 )
 from datasets.leakage import find_overlaps
-from datasets.loading import build_train_loader, check_disjoint, open_dataset
+from datasets.loading import build_train_loader
+from datasets.opening import check_disjoint, open_dataset
 from datasets.records import PUBLISHED, ClipRecord, load_records, read_header, write_list
 from errors import InputError
 
@@ -343,7 +344,7 @@ def test_published_lists_become_honest_folds(make_dataset):
     source = open_dataset(options(root, "--fold", "1/2"))
     assert not source.is_published
     assert sum(len(source.records(split)) for split in SPLITS) == 10
-    assert loading.fold_choice(options(root)) is None
+    assert opening.fold_choice(options(root)) is None
 
 
 def test_a_run_keeps_its_fold_and_is_tested_on_it(make_dataset, tmp_path, capsys):

@@ -12,7 +12,7 @@ from ops.gsf import GSF
 OPTIONS = {
     "fusion": "none", "arch": "resnet18", "num_channels": 3, "width": 8, "gsf": True,
     "gsf_ch_ratio": 100, "num_segments": 4, "pose_model": "mlp", "dropout": 0.0,
-    "attention_scope": "clip",
+    "attention_scope": "clip", "stream_losses": 0.0,
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import opts
-from datasets.loading import build_eval_loader, build_train_loader, check_disjoint, open_dataset
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import check_disjoint, open_dataset
 from errors import InputError
 
 

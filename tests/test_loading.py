@@ -9,15 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 import opts
-from datasets import loaders, loading
+from datasets import loaders, opening
 from datasets.clip_table import ClipRow, write_table
-from datasets.loading import (
-    build_eval_loader,
-    build_train_loader,
-    cache_folder,
-    check_disjoint,
-    open_dataset,
-)
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import cache_folder, check_disjoint, open_dataset
 from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, one_line
 from ops.batch import Batch
@@ -76,7 +71,7 @@ def test_a_data_set_of_the_users_own_counts_its_classes(make_dataset):
     assert "no clip of class 1" in complaint(lambda: open_dataset(args))
     args = options(root, "--class_names", "a", "b", "c", name="my jumps")
     assert open_dataset(args).classes == ("a", "b", "c")
-    for split in loading.SPLITS:
+    for split in opening.SPLITS:
         (root / f"{split}_videofolder.txt").unlink()
     args = options(root, name="my jumps")
     assert "train_videofolder.txt is not there" in complaint(lambda: open_dataset(args))
@@ -93,7 +88,7 @@ def test_defect_12_and_13_each_split_has_its_own_list(dataset, tmp_path):
     source = open_dataset(args)
     names = {
         split: [clip for batch in build_eval_loader(args, source, split) for clip in batch.clips]
-        for split in loading.SPLITS
+        for split in opening.SPLITS
     }
     assert names == {
         "train": [f"train_{i}" for i in range(4)],
@@ -188,7 +183,7 @@ def test_class_names_come_from_the_headers_of_the_lists(dataset):
 def test_the_built_in_data_set_is_made_where_it_is_asked_for(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(
-        loading,
+        opening,
         "ensure_synthetic",
         lambda spec, root, name="synthetic", progress=None: (
             made.append((spec, root, name)) or root / name

@@ -20,7 +20,7 @@ from machine import (
 )
 from models import build_model
 from ops.batch import Batch
-from optim import build_optimizer
+from optim import Schedule, build_optimizer
 from opts import parse_pose_train_args, parse_train_args
 from scoring import evaluate
 
@@ -72,7 +72,7 @@ class Loader:
 def train(model, made):
     optimizer = build_optimizer(model, "sgd", 0.01, 0.9, 0.0)
     state = TrainState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False))
-    recipe = TrainSettings(4, 0, 0.01, 1, 20.0, None, None, 0)
+    recipe = TrainSettings(Schedule(4, 0, 0.01), 1, 20.0, None, None, 0)
     return train_one_epoch(state, Loader(made), recipe, CPU, StopRequest(), lambda *_: None)
 
 

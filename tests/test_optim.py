@@ -5,7 +5,7 @@ from torch import nn
 
 from errors import InputError
 from models import build_model
-from optim import balanced_class_weights, build_optimizer, learning_rate, parameter_groups
+from optim import Schedule, balanced_class_weights, build_optimizer, parameter_groups
 from opts import parse_train_args
 
 
@@ -16,12 +16,12 @@ def test_schedule_equals_the_published_one():
         60: 0.005712, 110: 2.03e-4, 119: 2.04e-6,
     }  # fmt: skip
     for epoch, rate in published.items():
-        assert learning_rate(epoch, 120, 10, 0.01) == pytest.approx(rate, rel=3e-3)
+        assert Schedule(120, 10, 0.01).rate(epoch) == pytest.approx(rate, rel=3e-3)
 
 
 def test_schedule_of_a_run_shorter_than_its_warm_up():
-    assert learning_rate(0, 1, 10, 0.01) == pytest.approx(0.001)
-    assert learning_rate(0, 3, 0, 0.01) == pytest.approx(0.01)
+    assert Schedule(1, 10, 0.01).rate(0) == pytest.approx(0.001)
+    assert Schedule(3, 0, 0.01).rate(0) == pytest.approx(0.01)
 
 
 def small_network() -> nn.Module:

@@ -16,35 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.importers import pickles
+from datasets.importers import pickles, reader
 from datasets.importers.pyskl import open_annotations
 from errors import InputError
+from tests.making_annotations import annotation, write
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def annotation(name="a", frames=4, people=2, dtype=np.float16, **changes):
-    rng = np.random.default_rng(len(str(name)))
-    return {
-        "frame_dir": name,
-        "label": 1,
-        "img_shape": (36, 64),
-        "original_shape": (36, 64),
-        "total_frames": frames,
-        "keypoint": rng.uniform(1, 30, (people, frames, 17, 2)).astype(dtype),
-        "keypoint_score": rng.uniform(0.1, 1, (people, frames, 17)).astype(dtype),
-        **changes,
-    }
-
-
 def plain(value):
     return pickles.load_plain(io.BytesIO(value))
-
-
-def write(path: Path, content, protocol=4) -> Path:
-    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol))
-    return path
 
 
 def read(path: Path):
@@ -270,7 +252,8 @@ def hostile(canary: str) -> dict[str, tuple[bytes, str]]:
 def test_nothing_runs_and_the_file_is_named_in_one_line(name, tmp_path):
     canary = tmp_path / "canary"
     content, reason = hostile(str(canary))[name]
-    path = write(tmp_path / "hostile.pkl", content)
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(content)
     start = time.monotonic()
     with pytest.raises(InputError, match=reason or None) as error:
         read(path)
@@ -294,14 +277,21 @@ def test_the_unpickler_itself_refuses_without_a_process(tmp_path):
     assert not canary.exists()
 
 
-def test_the_reader_imports_nothing_of_ours():
-    code = "import sys, runpy; runpy.run_path(sys.argv[1]); print(sorted(sys.modules))"
+def test_the_reader_imports_nothing_of_ours(tmp_path):
+    path = write(tmp_path / "x.pkl", [annotation()])
+    code = (
+        "import sys, runpy; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__'); "
+        "print(sorted(sys.modules))"
+    )
+    script = ROOT / "datasets" / "importers" / "reader.py"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(ROOT / "datasets" / "importers" / "pickles.py")],
+        [sys.executable, "-I", "-c", code, script, "annotations", path, tmp_path, "5"],
         capture_output=True,
         text=True,
         check=True,
     )
+    assert "'pickles'" in done.stdout
+    assert (tmp_path / "index.json").is_file()
     for ours in ("errors", "files", "datasets", "torch", "cv2"):
         assert f"'{ours}'" not in done.stdout
 
@@ -330,148 +320,4 @@ def test_mutated_files_are_read_or_refused(data):
         good = good or bytearray(b".")
     # The reader's process catches every Exception; what else there is would end the test.
     with contextlib.suppress(Exception):
-        pickles._parts(plain(bytes(good)))
-
-
-# ---------------------------------------------------------------- annotations
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_annotations_come_back(protocol, tmp_path):
-    held = [annotation("a b/\u00e9", dtype=np.float32), annotation("c", frames=7, people=1)]
-    path = write(
-        tmp_path / "x.pkl",
-        {"split": {"train": ["c"], "test": ["a b/\u00e9"]}, "annotations": held},
-        protocol,
-    )
-    with open_annotations(path) as annotations:
-        assert annotations.splits == {"train": ("c",), "test": ("a b/\u00e9",)}
-        assert annotations.labels == {"a b/\u00e9": 1, "c": 1}
-        assert annotations.size("c") == (64, 36)
-        for given_one in held:
-            people = annotations.load(given_one["frame_dir"])
-            M, T = given_one["keypoint"].shape[:2]
-            found = np.zeros((M, T, 17, 3), np.float32)
-            found[people.tracks, people.frames] = people.keypoints
-            assert np.allclose(found[..., :2], given_one["keypoint"])
-            assert np.allclose(found[..., 2], given_one["keypoint_score"])
-
-
-def test_a_bare_list_without_scores_and_splits_is_read(tmp_path):
-    held = annotation()
-    del held["keypoint_score"], held["label"], held["img_shape"], held["total_frames"]
-    held["keypoint"][1, 2] = 0
-    with open_annotations(write(tmp_path / "x.pkl", [held])) as annotations:
-        assert annotations.labels == {"a": None}
-        assert annotations.splits == {}
-        assert annotations.size("a") is None
-        people = annotations.load("a")
-    assert len(people.frames) == 7  # one of eight is zeros: nobody
-    assert set(np.unique(people.keypoints[..., 2])) == {1}
-
-
-def test_the_name_of_a_clip_is_its_filename_where_there_is_one(tmp_path):
-    held = [annotation(str(n), filename=f"fall/video {n}.mp4") for n in range(2)]
-    with open_annotations(write(tmp_path / "x.pkl", held)) as annotations:
-        assert annotations.aliases["fall/video 1.mp4"] == ("fall/video 1.mp4", "fall/video 1")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"total_frames": 5}, "has 4 frames of keypoints and total_frames 5"),
-        ({"label": -1}, "has label -1"),
-        ({"label": "fall"}, "has a label that is no whole number"),
-        ({"label": True}, "has a label that is no whole number"),
-        ({"label": 2**70}, "has a label that is no whole number"),
-        ({"img_shape": (0, 5)}, r"img_shape that is not \(height, width\)"),
-        ({"img_shape": "36x64"}, r"img_shape that is not \(height, width\)"),
-        ({"keypoint": np.zeros((2, 4, 17, 3)), "keypoint_score": None}, "has 3-D keypoints"),
-        ({"keypoint": np.zeros((4, 17, 2))}, r"keypoint of shape \(4, 17, 2\)"),
-        ({"keypoint": None}, "keypoint of shape None"),
-        ({"keypoint": [[1, 2]]}, "a keypoint that is no array of numbers"),
-        ({"keypoint": np.array([["a"]])}, "a keypoint that is no array of numbers"),
-        ({"keypoint_score": np.zeros((2, 5, 17))}, "has a keypoint_score of shape"),
-        ({"keypoint": np.zeros((101, 4, 17, 2)), "keypoint_score": None}, "has 101 people"),
-        ({"keypoint": np.zeros((0, 4, 17, 2)), "keypoint_score": None}, "has 0 people"),
-        (
-            {"keypoint": np.zeros((1, 0, 17, 2)), "keypoint_score": None, "total_frames": 0},
-            "0 frames",
-        ),
-        ({"keypoint": np.ones((2, 4, 15, 2)), "keypoint_score": None}, "has 15 joints"),
-    ],
-)
-def test_a_damaged_annotation_is_named_and_the_others_are_read(changes, message, tmp_path):
-    held = [annotation("bad", **changes), annotation("good")]
-    path = write(tmp_path / "x.pkl", held)
-    with open_annotations(path) as annotations:
-        with pytest.raises(InputError, match=message) as error:
-            annotations.load("bad")
-        assert f"{path}, annotation 'bad'" in str(error.value)
-        assert len(annotations.load("good").frames) == 8
-
-
-def test_the_compressed_kinetics_form_is_refused_by_name(tmp_path):
-    held = {"frame_dir": "a", "raw_file": "a.pkl", "frame_inds": np.arange(3), "total_frames": 3}
-    with (
-        open_annotations(write(tmp_path / "x.pkl", [held])) as annotations,
-        pytest.raises(InputError, match="compressed Kinetics form"),
-    ):
-        annotations.load("a")
-
-
-def test_what_is_wrong_as_a_whole_is_said(tmp_path):
-    held = {
-        "split": {"train1": ["a", "b", "gone"], "test1": ["b"], "test2": ["a"], "all": ["a", "b"]},
-        "annotations": [
-            annotation("a", label=0),
-            annotation("b", label=4),
-            annotation(None),
-            annotation("d"),
-            annotation("d"),
-        ],
-    }
-    path = write(tmp_path / "x.pkl", held)
-    with open_annotations(path) as annotations:
-        assert annotations.findings == [
-            f"{path} has 1 annotations without a name",
-            f"{path} has labels up to 4 but no clip of class 1: number the classes "
-            "without gaps, or name all of them",
-            f"{path} has no annotation of 1 clips of split 'train1', such as 'gone'",
-            f"{path} has 1 clips in both 'train1' and 'test1', such as 'b'",
-        ]
-        with pytest.raises(InputError, match="is there 2 times"):
-            annotations.load("d")
-
-
-def test_nothing_is_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    (tmp_path / "scratch").mkdir()
-    with open_annotations(write(tmp_path / "x.pkl", [annotation()])) as annotations:
-        assert len(list((tmp_path / "scratch").iterdir())) == 1
-        assert annotations.load("a")
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def test_a_pipe_a_device_or_a_folder_is_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "gone"):
-        with pytest.raises(InputError, match=str(path)):
-            read(path)
-
-
-def test_jhmdb_is_read_and_its_15_joints_are_refused():
-    path = ROOT.parent / "shared" / "data" / "jhmdb" / "jhmdb14_split1.pkl"
-    if not path.is_file():
-        pytest.skip("../shared/data is not part of the project: no JHMDB pickle")
-    with open_annotations(path) as annotations:
-        assert {name: len(clips) for name, clips in annotations.splits.items()} == {
-            "train": 433,
-            "test": 176,
-        }
-        assert set(annotations.labels.values()) == set(range(14))
-        assert annotations.findings == []
-        first = annotations.splits["train"][0]
-        assert 15 <= annotations.span(first).last + 1 <= 40
-        with pytest.raises(InputError, match="has 15 joints for each person"):
-            annotations.load(first)
+        reader.parts(plain(bytes(good)))

@@ -8,7 +8,7 @@ from ops.people import Detections
 from ops.skeleton import COCO17
 from ops.tracking import follow_people
 from prediction.frames import VideoFile
-from prediction.people import Follower, Person, between, joints_of, rank_people
+from prediction.people import Follower, Person, between, rank_people, tracks_of
 from prediction.posing import EstimatedPoses, GivenPoses, NoPoses, Seen, check_names
 from tests.test_tracking import ATHLETE, PASSER, SIZE, frame_of, scene, walker
 
@@ -47,7 +47,7 @@ def test_a_short_video_is_followed_as_a_clip_is():
     frames = followed(detections)
     ranked = list(rank_people(frames, SIZE))
     for slot, who in enumerate(ranked[:2]):
-        np.testing.assert_array_equal(joints_of(frames, who, 17)[:, 0], whole[:, slot])
+        np.testing.assert_array_equal(tracks_of(frames, [who], 17)[:, 0], whole[:, slot])
 
 
 def test_the_look_ahead_is_bounded():

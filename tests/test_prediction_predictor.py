@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.loading import build_eval_loader, open_dataset
+from datasets.loading import build_eval_loader
+from datasets.opening import open_dataset
 from datasets.poses import save_poses
 from errors import InputError
 from options.testing import adopt_options, parse_test_args

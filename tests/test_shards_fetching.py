@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import opts
-from datasets.loading import build_train_loader, open_dataset
+from datasets.loading import build_train_loader
+from datasets.opening import open_dataset
 from datasets.shards import fetching, locks
 from datasets.shards.fetching import CachedShards, Remote, is_remote
 from datasets.shards.index import StoredFile, load_index

@@ -12,7 +12,7 @@ from machine import StopRequest
 from ops.batch import Batch
 from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
-from optim import build_optimizer
+from optim import Schedule, build_optimizer
 from scoring import evaluate
 from tests.processes import Failed, in_processes
 
@@ -75,7 +75,7 @@ class Notes:
 
 def settings(**changes):
     values = {
-        "epochs": 4, "warmup": 0, "lr": 0.05, "iter_size": 4, "clip_gradient": 1.0,
+        "schedule": Schedule(4, 0, 0.05), "iter_size": 4, "clip_gradient": 1.0,
         "amp_dtype": None, "class_weights": torch.tensor([0.5, 2.0]), "seed": 3, "in_order": True,
     }  # fmt: skip
     return TrainSettings(**{**values, **changes})

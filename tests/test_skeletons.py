@@ -16,7 +16,8 @@ import opts
 import session
 from datasets import scan
 from datasets.clips import ClipDataset, ViewSpec, collate
-from datasets.loading import build_eval_loader, build_train_loader, open_dataset
+from datasets.loading import build_eval_loader, build_train_loader
+from datasets.opening import open_dataset
 from datasets.order import EpochBatches, SampleKey
 from datasets.records import ClipRecord
 from datasets.scan import Clip

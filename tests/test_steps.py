@@ -15,7 +15,7 @@ from engine import TrainSettings, TrainState, train_one_epoch
 from errors import InputError, Interrupted
 from machine import StopRequest
 from ops.batch import Batch
-from optim import StepWatch, build_optimizer, is_fused
+from optim import Schedule, StepWatch, build_optimizer, is_fused
 from scoring import TimedBatches, evaluate
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def state_of(method):
 
 def recipe(**changes):
     values = {
-        "epochs": 4, "warmup": 0, "lr": 0.1, "iter_size": 1, "clip_gradient": 20.0,
+        "schedule": Schedule(4, 0, 0.1), "iter_size": 1, "clip_gradient": 20.0,
         "amp_dtype": None, "class_weights": None, "seed": 3,
     }  # fmt: skip
     return TrainSettings(**{**values, **changes})

@@ -111,7 +111,8 @@ def test_weights_load_in_both_attention_scopes(tmp_path):
 def test_options_are_read_back_from_our_checkpoints_alone(tmp_path):
     state = model().state_dict()
     mine = save(ours(state, args={"arch": "resnet18", "width": 8}), tmp_path / "ours.pt")
-    assert checkpoint_options(mine) == {"arch": "resnet18", "width": 8}
+    # Beside what a checkpoint of before the skeleton zoo does not say.
+    assert checkpoint_options(mine).items() >= {"arch": "resnet18", "width": 8}.items()
     assert checkpoint_options(save({"state_dict": state, "args": {}}, tmp_path / "o.pt")) == {}
 
 

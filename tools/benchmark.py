@@ -35,6 +35,8 @@ from measuring.tables import markdown_table, text_table  # noqa: E402
 from measuring.targets import Outcome, check_targets  # noqa: E402
 from measuring.testing import measure_tests  # noqa: E402
 from measuring.training import measure_steps, measure_waiting  # noqa: E402
+from measuring.volumes import measure_volumes  # noqa: E402
+from measuring.zoo import measure_zoo  # noqa: E402
 from options.benchmarking import parse_benchmark_args  # noqa: E402
 from reports import plain  # noqa: E402
 
@@ -44,6 +46,7 @@ PARTS: dict[str, tuple[Callable[[Plan], Section], ...]] = {
     "loader": (measure_loaders, measure_stages, measure_workers),
     "training": (measure_steps, measure_waiting),
     "testing": (measure_tests,),
+    "zoo": (measure_zoo, measure_volumes),
 }
 METHOD = (
     "All ways to do one thing take turns, and each round another one begins; one call of each "
@@ -98,6 +101,7 @@ def make_plan(args: argparse.Namespace, device: torch.device, folder: Path) -> P
         layouts=tuple(args.layout),
         variants=tuple(args.variants),
         archs=tuple(args.arch),
+        models=tuple(args.models),
         input_size=args.input_size,
         num_segments=args.num_segments,
         workers=tuple(args.workers),

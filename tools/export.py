@@ -39,7 +39,8 @@ from deployment.rescore import Agreement, rescore  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import write_text  # noqa: E402
 from machine import prepare_cpu  # noqa: E402
-from models.weights import checkpoint_options  # noqa: E402
+from models.reading import is_ours  # noqa: E402
+from models.weights import checkpoint_options, read_checkpoint  # noqa: E402
 from ops.batch import Batch  # noqa: E402
 from options.exporting import (  # noqa: E402
     describe_foreign,
@@ -118,9 +119,12 @@ def load(args: argparse.Namespace) -> TorchNetwork:
     kind, path = find_model(args.weights)
     if kind == "onnx":
         raise InputError(f"{path} cannot be exported again: give the checkpoint that it is of")
-    if kind == "checkpoint" and not checkpoint_options(path):
-        described = describe_foreign(args)
-        config = ModelConfig.checked(vars(described), args.class_names, None, "the command line")
+    told = checkpoint_options(path) if kind == "checkpoint" else {}
+    if kind == "checkpoint" and not is_ours(read_checkpoint(path)):
+        described = describe_foreign(args, told)
+        config = ModelConfig.checked(
+            vars(described), described.class_names, None, "the command line"
+        )
         return TorchNetwork.of_checkpoint(path, device, config)
     network = load_network(args.weights, device)
     assert isinstance(network, TorchNetwork)
@@ -187,8 +191,9 @@ def source_options(args: argparse.Namespace, config: ModelConfig) -> argparse.Na
         options |= {name: stored[name] for name in SOURCE_OPTIONS if name in stored}
     if args.dataset_path is not None:
         options["dataset_path"] = args.dataset_path
-    if isinstance(options["dataset_path"], str):
-        options["dataset_path"] = Path(options["dataset_path"])
+    for place in ("dataset_path", "annotations"):
+        if isinstance(options[place], str):
+            options[place] = Path(str(options[place]))
     options["class_names"] = None
     # As a test does: what a checkpoint names is opened only if it is a folder.
     shards = stored.get("shards")

@@ -1,37 +1,19 @@
-"""Read an annotation pickle (PYSKL, MMAction2) without running what is in it.
+"""Read a pickle of plain containers and arrays of numbers without running what is in it.
 
 A pickle is a program. Here it meets stand-ins of our own instead of Python's and numpy's types, and
 of those only what plain containers and arrays of numbers need; any other name ends the reading.
-Even so it is read in a process of its own, this file run as a script, with limits on memory, time
-and what it writes. That process leaves plain files behind:
-
-- `index.json`: {"annotations": [...], "split": {name: [clips]} or null}, or {"fault": text}. Each
-  annotation has `clip`, `label`, `total_frames`, `img_shape`, and `keypoint` and `keypoint_score`
-  as [type, shape, first byte]; or `clip` and `fault`, in words that follow its name.
-- `arrays.bin`: the numbers themselves.
+`reader.py` does this in a process of its own.
 
 It imports nothing of ours, so that the process holds no more than it needs.
 """
 
-import contextlib
-import json
 import math
 import pickle
 import re
-import resource
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-
-_MIB = 2**20
-# What Python and numpy take before the first byte is read, and room to breathe.
-_BASE_MEMORY = 1024 * _MIB
-# Numbers are stored as they are, so an honest file needs little more memory than its size.
-_MEMORY_PER_BYTE = 4
-_MOST_TEXT = 4096
 
 _NUMBER = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
 _TEXT = re.compile(r"[<>=|]?[US][0-9]{1,4}")
@@ -78,7 +60,7 @@ class _Dtype:
         return np.dtype(self.order + self.code)
 
 
-class _Array:
+class Array:
     """Stands in for numpy.ndarray."""
 
     __slots__ = ("value",)
@@ -115,14 +97,14 @@ def _checked_shape(shape: object) -> tuple[int, ...]:
     return sizes
 
 
-def _reconstruct(cls: object, *_: object) -> _Array:
+def _reconstruct(cls: object, *_: object) -> Array:
     if cls is not _NDARRAY:
         raise Forbidden("it holds an array of a class of its own")
-    return _Array()
+    return Array()
 
 
-def _frombuffer(data: object, dtype: object, shape: object, order: object) -> _Array:
-    array = _Array()
+def _frombuffer(data: object, dtype: object, shape: object, order: object) -> Array:
+    array = Array()
     array.value = _build(data, dtype, shape, order)
     return array
 
@@ -198,165 +180,3 @@ def load_plain(file: IO[bytes]) -> object:
         Exception: whatever damaged bytes lead the unpickler to.
     """
     return _Unpickler(file, encoding="latin1").load()
-
-
-# ---------------------------------------------------------------- annotations to plain files
-
-
-class _Fault(Exception):  # noqa: N818 - not raised out of this file
-    """What is wrong, in words that follow the name of the file or of the clip."""
-
-
-def export(content: object, folder: Path) -> None:
-    """Write `index.json` and `arrays.bin` of what `load_plain` returned."""
-    annotations, split = _parts(content)
-    key = "filename" if annotations and "filename" in annotations[0] else "frame_dir"
-    with (folder / "arrays.bin").open("wb") as file:
-        rows = [_row(annotation, key, file) for annotation in annotations]
-    _write_index(folder, {"annotations": rows, "split": split})
-
-
-def _parts(content: object) -> tuple[list[dict], dict[str, list[str]] | None]:
-    split = None
-    if isinstance(content, dict):
-        if "annotations" not in content:
-            raise _Fault(f"has the keys {_shown(content)}, it should have split and annotations")
-        split, content = content.get("split"), content["annotations"]
-    if not isinstance(content, list | tuple) or not all(isinstance(a, dict) for a in content):
-        raise _Fault("has no list of annotations, each a dict")
-    if not content:
-        raise _Fault("has no annotations")
-    return list(content), None if split is None else _checked_split(split)
-
-
-def _checked_split(split: object) -> dict[str, list[str]]:
-    if not isinstance(split, dict) or not all(isinstance(name, str) for name in split):
-        raise _Fault("has a split that is not a dict of names")
-    checked = {}
-    for name, clips in split.items():
-        if isinstance(clips, _Array) and clips.value is not None:
-            clips = clips.value.tolist()
-        if not isinstance(clips, list | tuple | set | frozenset):
-            raise _Fault(f"has a split {name[:60]!r} that is no list of clips")
-        if not all(isinstance(clip, str) for clip in clips):
-            raise _Fault(f"has a split {name[:60]!r} with clips that are no names")
-        checked[name] = sorted(clips) if isinstance(clips, set | frozenset) else list(clips)
-    return checked
-
-
-def _row(annotation: dict, key: str, file: IO[bytes]) -> dict[str, object]:
-    clip = annotation.get(key)
-    if not isinstance(clip, str) or not 0 < len(clip) <= _MOST_TEXT:
-        return {"clip": None, "fault": f"has no name in its field {key}"}
-    try:
-        return {"clip": clip, **_fields(annotation, file)}
-    except _Fault as fault:
-        return {"clip": clip, "fault": str(fault)}
-
-
-def _fields(annotation: dict, file: IO[bytes]) -> dict[str, object]:
-    if "keypoint" not in annotation and {"raw_file", "frame_inds"} & annotation.keys():
-        raise _Fault(
-            "is of the compressed Kinetics form, whose keypoints lie in other pickles: decompress "
-            "it first"
-        )
-    keypoint = _array(annotation, "keypoint")
-    if keypoint is None or keypoint.ndim != 4 or keypoint.shape[3] not in (2, 3):
-        shape = None if keypoint is None else keypoint.shape
-        raise _Fault(f"has a keypoint of shape {shape}, it should be (M, T, V, 2)")
-    score = _array(annotation, "keypoint_score")
-    if score is not None and score.shape != keypoint.shape[:3]:
-        raise _Fault(
-            f"has a keypoint_score of shape {score.shape} beside a keypoint of {keypoint.shape}"
-        )
-    size = annotation.get("img_shape")
-    return {
-        "label": _whole(annotation, "label"),
-        "total_frames": _whole(annotation, "total_frames"),
-        "img_shape": None if size is None else _height_width(size),
-        "keypoint": _stored(keypoint, file),
-        "keypoint_score": None if score is None else _stored(score, file),
-    }
-
-
-def _array(annotation: dict, name: str) -> np.ndarray | None:
-    value = annotation.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, _Array) or value.value is None or value.value.dtype.kind not in "fiu":
-        raise _Fault(f"has a {name} that is no array of numbers")
-    return value.value
-
-
-def _whole(annotation: dict, name: str) -> int | None:
-    value = annotation.get(name)
-    if isinstance(value, _Array) and value.value is not None and value.value.size == 1:
-        value = value.value.item()
-    if value is None or (type(value) is int and abs(value) < 2**53):
-        return value
-    raise _Fault(f"has a {name} that is no whole number")
-
-
-def _height_width(value: object) -> list[int]:
-    if isinstance(value, _Array) and value.value is not None:
-        value = value.value.tolist()
-    numbers = value[:2] if isinstance(value, list | tuple) else ()
-    if len(numbers) != 2 or not all(type(n) is int and 0 < n < 10**6 for n in numbers):
-        raise _Fault("has an img_shape that is not (height, width)")
-    return list(numbers)
-
-
-def _stored(array: np.ndarray, file: IO[bytes]) -> list[object]:
-    kind = array.dtype.str if array.dtype.str in ("<f2", "<f4") else "<f4"
-    place = file.tell()
-    with np.errstate(all="ignore"):
-        file.write(np.ascontiguousarray(array, dtype=kind).tobytes())
-    return [kind, list(array.shape), place]
-
-
-def _shown(content: dict) -> str:
-    names = (key[:40] if isinstance(key, str) else type(key).__name__ for key in content)
-    return ", ".join(list(names)[:5]) or "(none)"
-
-
-def _write_index(folder: Path, index: dict[str, object]) -> None:
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-# ---------------------------------------------------------------- the process
-
-
-def _limit(size: int, seconds: int) -> None:
-    """Bound what this process may take; a system without one of the limits goes without it."""
-    limits = (
-        (resource.RLIMIT_AS, _BASE_MEMORY + _MEMORY_PER_BYTE * size),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, 64 * _MIB + _MEMORY_PER_BYTE * size),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    )
-    for kind, most in limits:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
-
-
-def _main(path: Path, folder: Path, seconds: int) -> None:
-    _limit(path.stat().st_size, seconds)
-    try:
-        with path.open("rb") as file:
-            export(load_plain(file), folder)
-    except MemoryError:
-        fault = "asks for far more memory than its size explains"
-    except Forbidden as error:
-        fault = f"is refused: {error}"
-    except _Fault as error:
-        fault = str(error)
-    except Exception as error:  # noqa: BLE001 - hostile bytes lead anywhere; all of it ends here
-        fault = f"is no readable pickle ({type(error).__name__}: {str(error)[:200]})"
-    else:
-        return
-    _write_index(folder, {"fault": fault})
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

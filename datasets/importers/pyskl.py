@@ -5,11 +5,7 @@ keypoint, keypoint_score}]}, or the bare list; img_shape is (height, width) and 
 (M, T, V, 2) in pixels. Where annotations have `filename` it names the clip.
 """
 
-import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +19,10 @@ import numpy as np
 
 from datasets.importers.names import plain_name
 from datasets.importers.npy import people_of_array
-from datasets.importers.people import MOST_PEOPLE, People, Span, regular_file
+from datasets.importers.people import MOST_PEOPLE, People, Span
+from datasets.importers.reading import one_line, read_annotations
 from errors import InputError
 
-_READER = Path(__file__).resolve().with_name("pickles.py")
-_MOST_BYTES = 16 * 2**30
-# Seconds of one core for the smallest file, and bytes for each further second.
-_SECONDS, _BYTES_PER_SECOND = 3, 20 * 2**20
-# Others may keep the machine busy meanwhile.
-_PATIENCE = 10
 _VIDEO = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v", ".flv"}
 
 
@@ -91,7 +82,8 @@ class Annotations:
         kind, shape, place = stored
         count = int(np.prod(shape))
         flat = np.fromfile(self._numbers, np.dtype(kind), count, offset=place)
-        return flat.reshape(shape).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return flat.reshape(shape).astype(np.float32)
 
 
 @contextmanager
@@ -102,45 +94,13 @@ def open_annotations(path: Path) -> Iterator[Annotations]:
         InputError: it is no annotation pickle, or asks for more than numbers and containers.
     """
     with tempfile.TemporaryDirectory(prefix="annotations-") as folder:
-        _run_reader(path, Path(folder))
-        yield _annotations(path, Path(folder))
+        yield _annotations(path, Path(folder), read_annotations(path, Path(folder)))
 
 
-def _run_reader(path: Path, folder: Path) -> None:
-    size = regular_file(path, _MOST_BYTES)
-    if not size:
-        raise InputError(f"{path} is empty: give an annotation pickle")
-    seconds = _SECONDS + size // _BYTES_PER_SECOND
-    command = [sys.executable, "-I", str(_READER), str(path.resolve()), str(folder), str(seconds)]
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **threads},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE * seconds,
-            check=False,
-        )
-        code = done.returncode
-    except subprocess.TimeoutExpired:
-        code = -1
-    if code:
-        raise InputError(
-            f"{path} broke the process that read it, or took it more than {seconds} seconds: it "
-            "is no honest annotation pickle, leave it alone"
-        )
-
-
-def _annotations(path: Path, folder: Path) -> Annotations:
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    if "fault" in index:
-        raise InputError(f"{path} {_one_line(index['fault'])}: it should be PYSKL annotations")
+def _annotations(path: Path, folder: Path, index: Mapping[str, Any]) -> Annotations:
     rows = index["annotations"]
     counts = Counter(row["clip"] for row in rows)
-    faults = {row["clip"]: _one_line(fault) for row in rows if (fault := _fault_of(row, counts))}
+    faults = {row["clip"]: one_line(fault) for row in rows if (fault := _fault_of(row, counts))}
     good = {row["clip"]: row for row in rows if row["clip"] not in faults}
     nameless = counts.pop(None, 0)
     faults.pop(None, None)
@@ -169,8 +129,8 @@ def _names(clip: str) -> tuple[str, ...]:
 
 def _fault_of(row: Mapping[str, Any], counts: Mapping[str | None, int]) -> str:
     """Say what is wrong with an annotation, "" if nothing is."""
-    if "fault" in row:
-        return str(row["fault"])
+    if fault := _what_is_missing(row):
+        return fault
     M, T, _, values = row["keypoint"][1]
     if counts[row["clip"]] > 1:
         return f"is there {counts[row['clip']]} times: leave one"
@@ -183,6 +143,17 @@ def _fault_of(row: Mapping[str, Any], counts: Mapping[str | None, int]) -> str:
     if values == 3:
         return "has 3-D keypoints, they should be x, y in pixels and keypoint_score beside them"
     return ""
+
+
+def _what_is_missing(row: Mapping[str, Any]) -> str:
+    if row["faults"]:
+        return str(row["faults"][0][1])
+    if row["raw_file"] or row["frame_inds"]:
+        return (
+            "is of the compressed Kinetics form, whose keypoints lie in other pickles: train from "
+            "it with --annotations instead"
+        )
+    return "" if row["keypoint"] else "has a keypoint of shape None, it should be (M, T, V, 2)"
 
 
 def _label_findings(path: Path, labels: Mapping[str, int | None]) -> list[str]:
@@ -217,7 +188,3 @@ def _split_findings(
                 f"{shared[0][:80]!r}"
             )
     return findings
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -9,8 +9,7 @@ import numpy as np
 from datasets.clips import ClipDataset, Estimate, ViewSpec
 from datasets.poses import PoseSource
 from datasets.records import ClipRecord, fingerprints
-from datasets.scan import _NOMINAL_SIZE as NOMINAL_SIZE
-from datasets.scan import Clip, MissingPose, PoseReport
+from datasets.scan import NOMINAL_SIZE, Clip, MissingPose, PoseReport
 from datasets.shards.fetching import CachedShards
 from datasets.shards.index import VIDEO
 from datasets.shards.reading import Packed, ShardImages, ShardPoses, ShardVideo, size_of
@@ -244,7 +243,7 @@ def build_shard_dataset(
     clips, report = find_packed_clips(packed, records, needs, missing_pose)
     if isinstance(packed.store, CachedShards):
         packed.store.check_room(clips.shards, by_shards=by_shards, shuffled=views.train)
-    kind = ShardDataset if spec.has_frames else ShardSkeletons
+    kind = ShardDataset if spec.has_frames or spec.skeleton else ShardSkeletons
     return kind(
         clips,
         spec,

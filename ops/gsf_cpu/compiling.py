@@ -85,7 +85,7 @@ class Kernel:
             self._run(*arguments)
         except NumbaError as error:
             raise InputError(
-                f"numba {numba.__version__} cannot compile {self._function.__name__} of GSF "
+                f"numba {numba.__version__} cannot compile {self._function.__name__} "
                 f"({str(error).splitlines()[0]}): install one of 0.64 to 0.68, or none; PyTorch's "
                 "operations then give the same numbers, slower"
             ) from error

@@ -1,0 +1,137 @@
+"""Clips out of an annotation pickle as a data set: lists, keypoints and, beside RGB, frames."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from console import warn
+from datasets.annotations.annotation_set import AnnotationSet, open_annotations
+from datasets.annotations.choosing import Chosen, choose_clips
+from datasets.catalogue import DatasetRow
+from datasets.clip_table import load_table
+from datasets.poses import Poses
+from datasets.records import ClipRecord
+from datasets.scan import NOMINAL_SIZE, Clip, PoseReport
+from datasets.sources import find_frames
+from errors import InputError
+from ops.skeleton import SkeletonLayout
+from options.skeletons import layout_of
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedPoses:
+    """The keypoints of one clip of an annotation pickle.
+
+    Attributes:
+        found: the annotations.
+        name: of the clip.
+    """
+
+    found: AnnotationSet
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Return where they come from, for messages."""
+        return self.found.path / self.name
+
+    def load(self) -> Poses:
+        """Return the keypoints; a copy of what is mapped into memory."""
+        return Poses(self.found.keypoints(self.name), self.found.size(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedClips:
+    """The clips of the splits that the options name.
+
+    Attributes:
+        found: the annotations.
+        chosen: list -> records.
+    """
+
+    found: AnnotationSet
+    chosen: Chosen
+
+    @property
+    def layout(self) -> SkeletonLayout:
+        """Return the layout of the joints."""
+        return self.found.layout
+
+    def clips(
+        self, records: Sequence[ClipRecord], frames: Path | None, *, needs_size: bool
+    ) -> tuple[tuple[Clip, ...], PoseReport]:
+        """Return the clips of a list.
+
+        Args:
+            records: the list.
+            frames: folder of the data set that has their frames; None for skeletons alone.
+            needs_size: the network sees pixels: the size of the frames must be known.
+
+        Raises:
+            InputError: a clip has no frames, or their size is not known.
+        """
+        table = load_table(frames) if frames else {}
+
+        def clip_of(record: ClipRecord) -> Clip:
+            images = find_frames(frames, record, table) if frames else None
+            size = images.size() if images else self.found.size(record.name)
+            if size is None and needs_size and self.layout.dims == 2:
+                raise InputError(
+                    f"{self.found.path}, clip {record.name[:80]!r} has no img_shape, by which "
+                    "pixels are measured: add it, or give --pose_normalize auto or clip"
+                )
+            poses = AnnotatedPoses(self.found, record.name)
+            # Keypoints are read when they are used: they are mapped, so that costs next to nothing.
+            return Clip(record, images, poses, size or NOMINAL_SIZE)
+
+        return tuple(map(clip_of, records)), PoseReport(len(records), 0, "error")
+
+
+def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
+    """Open the pickle of `--annotations`, and choose the clips of its splits.
+
+    Raises:
+        InputError: it cannot be read, lacks a split, or has broken clips.
+    """
+    found = open_annotations(
+        args.annotations, layout_of(args.skeleton_layout), cache, args.keypoint_files
+    )
+    chosen = choose_clips(
+        found,
+        _splits(args, found),
+        skip=args.skip_broken,
+        num_classes=len(args.class_names) if args.class_names else None,
+        seed=args.seed,
+    )
+    for line in chosen.warnings:
+        warn(line)
+    left_out = sum(chosen.left_out.values())
+    if left_out:
+        warn(f"{found.path}: {left_out} broken clips were left out (--skip_broken)")
+    return AnnotatedClips(found, chosen)
+
+
+def _splits(args: argparse.Namespace, found: AnnotationSet) -> dict[str, str | None]:
+    """Return the name of each list's split in the pickle; None for none."""
+    names: dict[str, str | None] = {}
+    for split in SPLITS:
+        named = getattr(args, f"{split}_split")
+        names[split] = named or (split if split in found.splits else None)
+    if names["train"] is None and not getattr(args, "weights", None):
+        known = ", ".join(found.splits) or "none: give the file a dict of splits"
+        raise InputError(f"{found.path} has no split 'train': give --train_split one of {known}")
+    if names["test"] is None:
+        names["test"] = names["val"]
+    return names
+
+
+def row_of(row: DatasetRow, annotated: AnnotatedClips) -> tuple[DatasetRow, tuple[str, ...]]:
+    """Return the row of a data set with the layout of the pickle, and names of its classes."""
+    count = annotated.chosen.num_classes
+    names = row.class_names if row.class_names and len(row.class_names) == count else None
+    classes = names or tuple(f"class {label}" for label in range(count))
+    new = DatasetRow(row.name, row.folder, count, names, row.may_flip, annotated.layout, row.fps)
+    return new, classes

@@ -1,0 +1,261 @@
+"""What is wrong with the annotations of a pickle, by clip and field."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from datasets.annotations.annotation_set import AnnotationSet, coordinates
+from datasets.annotations.table import BROKEN, LISTED, NONE
+
+Severity = Literal["error", "warning"]
+
+MOST_PEOPLE = 100
+_MOST_CLASSES = 100_000
+_FARTHEST = 1e6
+# Peaks of heatmaps reach a little over 1; more is per cent, or no confidence at all.
+_MOST_SCORE = 10.0
+_MOSTLY = 0.5
+# Joints are found a little outside of the frame now and then.
+_OUTSIDE = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        severity: an error cannot be trained on; a warning may be as it should be.
+        sample: name of the clip, "" for the file as a whole.
+        field: of the annotation.
+        text: what is wrong, to follow the name of the clip or of the file.
+        kind: short name of what is wrong, the same for all clips.
+        splits: splits that it concerns, where it is about splits.
+    """
+
+    severity: Severity
+    sample: str
+    field: str
+    text: str
+    kind: str
+    splits: tuple[str, ...] = ()
+
+
+def check_annotations(found: AnnotationSet, num_classes: int | None = None) -> list[Finding]:
+    """Return everything that is wrong, clip by clip in the order of the pickle, then the splits.
+
+    Args:
+        found: the annotations.
+        num_classes: labels must be below it; None accepts any.
+    """
+    findings = [
+        *_unreadable(found),
+        *_of_labels(found, num_classes),
+        *_of_shapes(found),
+        *_of_values(found),
+        *_of_frames(found),
+    ]
+    places = found.store.rows
+    findings.sort(key=lambda finding: places.get(finding.sample, -1))
+    return findings + list(_of_splits(found.splits, places))
+
+
+# ---------------------------------------------------------------- single clips
+
+
+def _error(sample: str, field: str, kind: str, text: str) -> Finding:
+    return Finding("error", sample, field, text, kind)
+
+
+def _warning(sample: str, field: str, kind: str, text: str) -> Finding:
+    return Finding("warning", sample, field, text, kind)
+
+
+def _unreadable(found: AnnotationSet) -> Iterator[Finding]:
+    store = found.store
+    for row in store.nameless:
+        for field, text in store.faults[row]:
+            yield _error("", field, "unreadable", f"annotation {row + 1} {text}")
+    for name, row in store.rows.items():
+        for field, text in store.faults.get(row, ()):
+            yield _error(name, field, "unreadable", text)
+        if name in store.repeats:
+            times = store.repeats[name]
+            yield _error(name, "frame_dir", "repeated", f"is there {times} times: leave one")
+        if store.table[row]["form"] == BROKEN and row not in store.faults:
+            yield _error(name, "keypoint", "missing", "has no keypoint")
+
+
+def _of_labels(found: AnnotationSet, num_classes: int | None) -> Iterator[Finding]:
+    most = _MOST_CLASSES if num_classes is None else num_classes
+    names, table = _named(found)
+    labels = table["label"]
+    has_label = labels != NONE
+    if not has_label.any():
+        yield _warning("", "label", "no labels", "has no labels: nothing can be trained with it")
+        return
+    for place in np.flatnonzero(~has_label):
+        if not _is_broken(found, names[place], "label"):
+            yield _error(names[place], "label", "no label", "has no label")
+    for place in np.flatnonzero(has_label & (labels < 0)):
+        text = f"has label {labels[place]}, it should be at least 0"
+        yield _error(names[place], "label", "negative label", text)
+    for place in np.flatnonzero(labels >= most):
+        text = f"has label {labels[place]}, it should be below {most}, the number of classes"
+        yield _error(names[place], "label", "label beyond the classes", text)
+    used = np.unique(labels[has_label & (labels >= 0) & (labels < most)])
+    gaps = sorted(set(range(int(used.max(initial=-1)) + 1)) - set(used.tolist()))
+    if gaps:
+        text = (
+            f"has labels up to {used.max()} but no clip of class {gaps[0]}"
+            + (f" and {len(gaps) - 1} more" if len(gaps) > 1 else "")
+            + ": number the classes from 0 without gaps, or leave it if they are meant to be empty"
+        )
+        yield _warning("", "label", "gap in the labels", text)
+
+
+def _of_shapes(found: AnnotationSet) -> Iterator[Finding]:
+    names, table = _named(found)
+    readable = table["form"] != BROKEN
+    joints, dims = _usual_shape(found, table[readable])
+    for place in np.flatnonzero(readable & (table["joints"] != joints)):
+        text = f"has {table['joints'][place]} joints, it should have {joints}"
+        yield _error(names[place], "keypoint", "number of joints", text)
+    for place in np.flatnonzero(readable & (coordinates(table) != dims)):
+        text = f"has keypoints of {coordinates(table)[place]} values, the others have {dims}"
+        yield _error(names[place], "keypoint", "number of values", text)
+    crowded = (table["form"] != LISTED) & (table["people"] > MOST_PEOPLE)
+    is_empty = (table["people"] < 1) | (table["frames"] < 1)
+    for place in np.flatnonzero(readable & (crowded | is_empty)):
+        people, frames = table["people"][place], table["frames"][place]
+        text = (
+            f"has {people} people and {frames} frames, it should have 1 to {MOST_PEOPLE} people "
+            "and at least 1 frame"
+        )
+        yield _error(names[place], "keypoint", "people and frames", text)
+    flat = readable & (coordinates(table) == 2) & (table["form"] != LISTED)
+    for place in np.flatnonzero(flat & (table["score_kind"] < 0)):
+        if _is_broken(found, names[place], "keypoint_score"):
+            continue
+        text = "has no keypoint_score: every joint that is not at (0, 0) gets confidence 1"
+        yield _warning(names[place], "keypoint_score", "no scores", text)
+
+
+def _of_values(found: AnnotationSet) -> Iterator[Finding]:
+    names, table = _named(found)
+    for field, column in (("keypoint", "unusable"), ("keypoint_score", "unusable_scores")):
+        for place in np.flatnonzero(table[column] > 0):
+            text = f"has {table[column][place]} values in {field} that are NaN or infinite"
+            yield _error(names[place], field, "NaN or infinite", text)
+    far = np.maximum(np.abs(table["lowest"]), np.abs(table["highest"])).max(axis=1)
+    for place in np.flatnonzero(far > _FARTHEST):
+        text = f"has a coordinate of {far[place]:.4g} in keypoint, which is no place"
+        yield _error(names[place], "keypoint", "far away", text)
+    for place in np.flatnonzero(table["highest_score"] > _MOST_SCORE):
+        text = (
+            f"has keypoint_score up to {table['highest_score'][place]:.4g}, it should be 0 to 1: "
+            "divide it first"
+        )
+        yield _error(names[place], "keypoint_score", "scores are no confidences", text)
+    for place in np.flatnonzero((table["form"] != BROKEN) & (table["empty"] > _MOSTLY)):
+        text = f"has nobody in {table['empty'][place]:.0%} of its frames"
+        yield _warning(names[place], "keypoint", "mostly zeros", text)
+
+
+def _of_frames(found: AnnotationSet) -> Iterator[Finding]:
+    names, table = _named(found)
+    readable = table["form"] != BROKEN
+    total, known = table["total_frames"], table["total_frames"] != NONE
+    tracks = readable & (table["form"] != LISTED)
+    for place in np.flatnonzero(tracks & known & (total != table["frames"])):
+        text = f"has {table['frames'][place]} frames of keypoints and total_frames {total[place]}"
+        yield _error(names[place], "total_frames", "number of frames", text)
+    for place in np.flatnonzero(readable & ~known):
+        if not _is_broken(found, names[place], "total_frames"):
+            yield _warning(names[place], "total_frames", "no total_frames", "has no total_frames")
+    flat = readable & (coordinates(table) == 2)
+    for place in np.flatnonzero(flat & (table["width"] == 0)):
+        if not _is_broken(found, names[place], "img_shape"):
+            text = "has no img_shape: what scales keypoints by the size of the frame needs it"
+            yield _warning(names[place], "img_shape", "no img_shape", text)
+    yield from _swapped(names, table, flat & (table["width"] > 0))
+
+
+def _swapped(names: tuple[str, ...], table: np.ndarray, flat: np.ndarray) -> Iterator[Finding]:
+    """Name clips whose joints would fit a frame of the other orientation only."""
+    x, y = table["highest"][:, 0], table["highest"][:, 1]
+    width, height = table["width"], table["height"]
+    swapped = flat & (x > width) & (y <= width) & (x <= height)
+    for place in np.flatnonzero(swapped):
+        text = (
+            f"has img_shape ({height[place]}, {width[place]}) and joints up to x {x[place]:.5g}, "
+            f"y {y[place]:.5g}: height comes first, the two seem to be swapped"
+        )
+        is_clear = x[place] > _OUTSIDE * width[place]
+        make = _error if is_clear else _warning
+        yield make(names[place], "img_shape", "img_shape swapped", text)
+
+
+def _named(found: AnnotationSet) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the names and their rows of the table, in the same order."""
+    store = found.store
+    if len(store.rows) == len(store.table):
+        return store.names, store.table
+    return store.names, store.table[np.fromiter(store.rows.values(), np.int64, len(store.rows))]
+
+
+def _usual_shape(found: AnnotationSet, table: np.ndarray) -> tuple[int, int]:
+    """Return V and the coordinates of a joint that a clip should have."""
+    if found.has_layout:
+        return len(found.layout), found.layout.dims
+    if not len(table):
+        return 0, 0
+    joints = np.bincount(table["joints"]).argmax()
+    return int(joints), int(np.bincount(coordinates(table)).argmax())
+
+
+def _is_broken(found: AnnotationSet, name: str, field: str) -> bool:
+    """Say whether a field of a clip could not be read, which is a finding of its own."""
+    faults = found.store.faults.get(found.store.rows[name], ())
+    return any(own == field for own, _ in faults)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def _of_splits(
+    splits: Mapping[str, tuple[str, ...]], known: Mapping[str, int]
+) -> Iterator[Finding]:
+    for split, clips in splits.items():
+        if not clips:
+            text = f"has no clip in split {split!r}"
+            yield Finding("error", "", "split", text, "empty split", (split,))
+        for clip in dict.fromkeys(clip for clip in clips if clip not in known):
+            text = f"is in split {split!r}, but has no annotation"
+            yield Finding("error", clip, "split", text, "no annotation", (split,))
+        if len(set(clips)) < len(clips):
+            text = f"names {len(clips) - len(set(clips))} clips of split {split!r} twice"
+            yield Finding("warning", "", "split", text, "repeated in a split", (split,))
+    sets = {split: set(clips) for split, clips in splits.items()}
+    for one, other in combinations(splits, 2):
+        shared = sets[one] & sets[other]
+        if not shared or _family(one) != _family(other):
+            continue
+        is_same = sets[one] == sets[other] and not ("train" in one or "train" in other)
+        text = (
+            f"has {len(shared)} clips in both split {one!r} and {other!r}, such as "
+            f"{min(shared)[:80]!r}"
+        )
+        severity: Severity = "warning" if is_same else "error"
+        yield Finding(severity, "", "split", text, "shared by splits", (one, other))
+
+
+def _family(split: str) -> str:
+    """Return what splits have in common that belong together.
+
+    Those are train1 and test1, xsub_train and xsub_val; train1 and train2 are of two families.
+    """
+    return re.sub("train|val|test", "", split)

@@ -1,0 +1,120 @@
+"""The parsers of the programs around annotation pickles."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from options.skeletons import skeleton_layout
+from options.types import OneLineParser, natural, positive
+
+SPLITS = ("train", "val", "test")
+_PLACEHOLDERS = ("/", "\\", "\0")
+
+
+def parse_check_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `tools/check_annotations.py`; exits with 2 on a wrong one."""
+    parser = OneLineParser(
+        prog="check_annotations.py",
+        description="Name what is wrong with an annotation pickle of PYSKL or MMAction2, clip by "
+        "clip; exits with 2 where there are errors. The pickle is read, never run.",
+        epilog="example: python tools/check_annotations.py ntu60_hrnet.pkl",
+    )
+    parser.add_argument("file", type=Path, help="the annotation pickle")
+    parser.add_argument(
+        "--layout",
+        type=skeleton_layout,
+        help="joint layout that it should have: a name, or a .json file; default: the usual one of "
+        "its number of joints",
+    )
+    parser.add_argument(
+        "--num_classes", type=positive, help="labels must be below it; default: no bound"
+    )
+    parser.add_argument(
+        "--keypoint_files",
+        type=Path,
+        help="folder of the pickles that hold the keypoints of a compressed file; default: the "
+        "folder of the file",
+    )
+    parser.add_argument(
+        "--shown", type=positive, default=10, help="lines for each kind of finding, at most"
+    )
+    parser.add_argument("--json", type=Path, help="write all findings and the summary there")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="keep the arrays of the file there; default: they are removed at the end",
+    )
+    return parser.parse_args(argv)
+
+
+def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `tools/export_annotations.py`; exits with 2 on a wrong one."""
+    parser = OneLineParser(
+        prog="export_annotations.py",
+        description="Write the keypoints and lists of a data set as an annotation pickle that "
+        "PYSKL and MMAction2 read.",
+        epilog="example: python tools/export_annotations.py --dataset FRFS --dataset_path dataset "
+        "--output frfs.pkl",
+    )
+    parser.add_argument("--dataset", required=True, help="a folder below --dataset_path")
+    parser.add_argument(
+        "--dataset_path", type=Path, default=Path("dataset"), help="folder that holds <dataset>/"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
+    parser.add_argument(
+        "--splits", nargs="+", choices=SPLITS, help="lists to export; default: all that are there"
+    )
+    parser.add_argument(
+        "--float16",
+        action="store_true",
+        help="half precision, as the published files: a sixteenth of a pixel at most",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace --output")
+    args = parser.parse_args(argv)
+    if any(sign in args.dataset for sign in _PLACEHOLDERS) or args.dataset in (".", ".."):
+        parser.error(f"--dataset {args.dataset!r} must be a plain name, no path")
+    _check_output(parser, args)
+    return args
+
+
+def parse_ntu_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `tools/import_ntu.py`; exits with 2 on a wrong one."""
+    parser = OneLineParser(
+        prog="import_ntu.py",
+        description="Make an annotation pickle with the published splits out of the .skeleton "
+        "files of NTU RGB+D.",
+        epilog="example: python tools/import_ntu.py --source nturgb+d_skeletons --output "
+        "ntu60_3d.pkl",
+    )
+    parser.add_argument("--source", type=Path, required=True, help="folder of .skeleton files")
+    parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
+    parser.add_argument(
+        "--benchmark",
+        choices=("ntu60", "ntu120"),
+        default="ntu60",
+        help="ntu60: actions 1 to 60, splits xsub and xview; ntu120: all, xsub and xset",
+    )
+    parser.add_argument(
+        "--num_people", type=positive, default=2, help="people to keep, who moves most first"
+    )
+    parser.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave out files that are broken, and name them; default: stop",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace --output")
+    parser.add_argument(
+        "-j", "--workers", type=natural, default=2, help="processes that read files"
+    )
+    args = parser.parse_args(argv)
+    if args.num_people > 100:
+        parser.error(f"--num_people {args.num_people}: at most 100")
+    _check_output(parser, args)
+    return args
+
+
+def _check_output(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.output.suffix != ".pkl":
+        parser.error(f"--output {args.output} must end in .pkl: the toolboxes take no other file")
+    if args.output.exists() and not args.overwrite:
+        parser.error(f"--output {args.output} is there already: give --overwrite to replace it")

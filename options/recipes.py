@@ -1,0 +1,79 @@
+"""Published training recipes as presets: what `--recipe` sets unless another option does."""
+
+from typing import Any
+
+# Steps of the optimiser as PYSKL takes them: every parameter decays, no limit on the gradient.
+_NO_LIMIT = 1e9
+# Duan et al. 2022, arXiv:2205.09443, table 2 and the configurations of PYSKL: 16 epochs that go
+# five times through the list, learning rate 0.1 for 128 clips.
+_GCN: dict[str, Any] = {
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "decay": "all",
+    "lr_schedule": "cosine_step",
+    "warmup": 0,
+    "clip_gradient": _NO_LIMIT,
+    "epochs": 16,
+    "repeat": 5,
+    "batch_size": 16,
+    "iter_size": 1,
+    "auto_scale_lr": 128,
+    "dropout": 0.0,
+    "pose_frames": 100,
+}
+# Duan et al. 2022, arXiv:2104.13586, supplementary: learning rate 0.4 for 256 clips.
+_VOLUMES: dict[str, Any] = {
+    **_GCN,
+    "lr": 0.4,
+    "nesterov": False,
+    "weight_decay": 3e-4,
+    "clip_gradient": 40.0,
+    "epochs": 24,
+    "repeat": 10,
+    "auto_scale_lr": 256,
+    "dropout": 0.5,
+    "pose_frames": 48,
+}
+_RGBPOSE: dict[str, Any] = {
+    **_VOLUMES,
+    "fusion": "rgbpose",
+    "weight_decay": 1e-4,
+    "batch_size": 6,
+    "pose_frames": 32,
+    "num_segments": 8,
+    "epochs": 18,
+    "pretrained": "none",
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    **{name: {**_GCN, "pose_model": name} for name in ("stgcn", "agcn", "aagcn", "stgcnpp")},
+    # Yan et al. 2018, arXiv:1801.07455: 300 frames, padded with zeros; the rate falls twice.
+    "stgcn_vanilla": {
+        **_GCN,
+        "pose_model": "stgcn",
+        "nesterov": False,
+        "weight_decay": 1e-4,
+        "lr_schedule": "multistep",
+        "lr_steps": [2, 10],
+        "pose_frames": 300,
+        "pose_sampling": "pad_zero",
+        "tcn_dropout": 0.5,
+    },
+    "ctrgcn": {**_GCN, "pose_model": "ctrgcn"},
+    "posec3d": {**_VOLUMES, "pose_model": "posec3d"},
+    # The two streams of RGBPose-Conv3D alone, then both of them, begun from their weights.
+    "rgbpose_rgb": {**_RGBPOSE, "lr": 0.15, "auto_scale_lr": 96, "rgbpose_streams": "rgb"},
+    "rgbpose_pose": {**_RGBPOSE, "lr": 0.2, "auto_scale_lr": 128, "rgbpose_streams": "pose"},
+    "rgbpose": {
+        **_RGBPOSE,
+        "lr": 0.0075,
+        "auto_scale_lr": 48,
+        "lr_schedule": "multistep",
+        "lr_steps": [12, 16],
+        "epochs": 20,
+        "repeat": 1,
+        "rgbpose_streams": "both",
+    },
+}

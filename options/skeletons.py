@@ -1,0 +1,339 @@
+"""The options of the skeleton zoo: its models, what they see, how their clips are changed."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+from files import read_regular
+from ops.conversion import describe_layout, find_layout, layout_from, layout_value
+from ops.skeleton import COCO17, SkeletonLayout
+from options.types import non_negative_real, positive, probability, share_of_one
+
+# Encoders that look at one frame at a time.
+FRAME_MODELS = ("mlp", "conv1d", "gcn")
+GCN_MODELS = ("stgcn", "agcn", "aagcn", "stgcnpp", "ctrgcn")
+ZOO_MODELS = (*GCN_MODELS, "posec3d")
+POSE_MODELS = (*FRAME_MODELS, *ZOO_MODELS)
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+VOLUME_STREAMS = ("joint", "limb")
+NORMALIZATIONS = ("clip", "frame", "none", "image", "image_keep", "auto", "spine")
+SAMPLINGS = ("uniform", "spread", "pad_zero", "pad_loop")
+# What `--rgbpose_conv3d` sees of a clip.
+RGBPOSE_FRAMES = 32
+# Side of its volumes by that of its frames.
+RGBPOSE_SHARE = 1 / 4
+_MOST_FRAMES = 10_000
+_MOST_LAYOUT_BYTES = 2**20
+
+# What a checkpoint records of a model of the zoo, beside the options of every model.
+ZOO_MODEL_OPTIONS = (
+    "pose_streams",
+    "num_people",
+    "pose_pooling",
+    "skeleton_layout",
+    "tcn_dropout",
+    "posec3d_stages",
+    "rgbpose_streams",
+    "stream_losses",
+)
+ZOO_FIXED_OPTIONS = (
+    "pose_streams",
+    "num_people",
+    "skeleton_layout",
+    "posec3d_stages",
+    "rgbpose_streams",
+)
+ZOO_INPUT_OPTIONS = ("pose_frames", "pose_sampling", "pose_size")
+# What models had of these that were trained before there were any.
+EARLIER_DEFAULTS: dict[str, Any] = {
+    "pose_streams": ["joint"],
+    "num_people": 1,
+    "pose_pooling": "mean",
+    "skeleton_layout": None,
+    "tcn_dropout": 0.0,
+    "posec3d_stages": None,
+    "rgbpose_streams": "both",
+    "stream_losses": 0.0,
+    "pose_frames": 100,
+    "pose_sampling": "uniform",
+    "pose_size": 56,
+}
+
+
+def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
+    """Which skeleton model, and of which shape."""
+    group.add_argument(
+        "--pose_model",
+        choices=POSE_MODELS,
+        help="pose stream; default mlp in late fusion, conv1d in main_only_pose.py. mlp, conv1d "
+        "and gcn see single frames, the others a whole clip",
+    )
+    group.add_argument(
+        "--pose_streams",
+        nargs="+",
+        choices=(*STREAMS, "limb"),
+        help="what skeleton models see: joints, bones, their motions, together as channels of one "
+        "network; posec3d: volumes of joints or of limbs; default joint",
+    )
+    group.add_argument(
+        "--num_people",
+        type=positive,
+        help="people of a clip that skeleton models see; default 2, as published",
+    )
+    group.add_argument(
+        "--pose_pooling",
+        choices=("mean", "masked"),
+        default="mean",
+        help="of skeleton models: over all people and frames, as published, or over those that "
+        "were detected",
+    )
+    group.add_argument(
+        "--skeleton_layout",
+        type=skeleton_layout,
+        metavar="LAYOUT",
+        help="joint layout of the keypoints: a name (coco17, ntu25, openpose18, openpose25, "
+        "jhmdb15, mediapipe33, hand21), or a .json file that describes it; default: that of the "
+        "data",
+    )
+    group.add_argument(
+        "--tcn_dropout",
+        type=probability,
+        default=0.0,
+        help="of stgcn: dropout of its temporal convolutions, 0.5 in the first publication",
+    )
+    group.add_argument(
+        "--posec3d_stages",
+        type=positive,
+        nargs=3,
+        metavar="BLOCKS",
+        help="blocks of the stages of posec3d; default 4 6 3, and 3 4 6 as published for UCF101",
+    )
+
+
+def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
+    """What skeleton models see of a clip."""
+    group.add_argument(
+        "--pose_normalize",
+        choices=NORMALIZATIONS,
+        help="frame of reference of keypoints: clip (centre on the median hips, scale by the torso "
+        "of the clip), frame (the same per frame), none (pixels of the crop); for whole-clip "
+        "skeleton models also image (-1 to 1 over the image, as PYSKL), image_keep (the same, "
+        "undetected joints too, as MMAction2; in 3-D both are spine), auto (over the box of all "
+        "joints), spine (3-D: turned to the spine of the first frame). Default: clip, and image "
+        "for these models",
+    )
+    group.add_argument(
+        "--pose_frames",
+        type=positive,
+        help="frames that whole-clip skeleton models see; default 100, posec3d 48",
+    )
+    group.add_argument(
+        "--pose_sampling",
+        choices=SAMPLINGS,
+        help="which frames these are: uniform (as published; short clips wrap around), spread (in "
+        "order, short clips stand still), pad_zero, pad_loop (the first ones). Default: uniform; "
+        "spread beside RGB, whose segments then lie in equal parts of it",
+    )
+    group.add_argument(
+        "--pose_size",
+        type=positive,
+        default=56,
+        help="side of heatmap volumes in training, pixels; tests use 8/7 of it",
+    )
+
+
+def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
+    """Random changes to the skeletons that whole-clip models see."""
+    group.add_argument(
+        "--pose_flip",
+        type=probability,
+        help="mirror skeletons alone with this probability; default 0, posec3d 0.5",
+    )
+    group.add_argument(
+        "--pose_rotate", type=non_negative_real, default=0.0, help="turn by up to this, degrees"
+    )
+    group.add_argument(
+        "--pose_scale", type=probability, default=0.0, help="stretch x and y by up to this share"
+    )
+    group.add_argument(
+        "--pose_shear", type=probability, default=0.0, help="shear by up to this share"
+    )
+    group.add_argument(
+        "--pose_jitter",
+        type=probability,
+        default=0.0,
+        help="move each joint by noise of this share of the body",
+    )
+    group.add_argument(
+        "--pose_drop",
+        type=probability,
+        default=0.0,
+        help="take joints of a whole clip for undetected with this probability",
+    )
+    group.add_argument(
+        "--pose_crop",
+        type=share_of_one,
+        default=1.0,
+        help="show a random part of the clip of at least this share",
+    )
+
+
+def add_annotation_options(parser: argparse.ArgumentParser) -> None:
+    """Clips out of an annotation pickle."""
+    group = parser.add_argument_group("annotation pickles (PYSKL, MMAction2)")
+    group.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE.pkl",
+        help="clips, labels, keypoints and splits out of this file, instead of lists and poses/; "
+        "--dataset then only names the runs",
+    )
+    for split, text in (
+        ("train", "default train"),
+        ("val", "default val; the name of the train split: validate on training clips"),
+        ("test", "default test, or else the val split"),
+    ):
+        group.add_argument(f"--{split}_split", help=f"name of the {split} split in it; {text}")
+    group.add_argument(
+        "--keypoint_files",
+        type=Path,
+        metavar="FOLDER",
+        help="pickles that hold the keypoints of a compressed file (Kinetics); default: the folder "
+        "of --annotations",
+    )
+    group.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave broken clips out, which are counted, instead of stopping",
+    )
+
+
+def skeleton_layout(text: str) -> str | dict[str, Any]:
+    """Read the name of a layout, or the JSON file that describes one."""
+    try:
+        if text.lower().endswith(".json"):
+            content = json.loads(read_regular(Path(text), _MOST_LAYOUT_BYTES))
+            if not isinstance(content, dict):
+                raise ValueError("is no JSON object")
+            return describe_layout(layout_from(content))
+        return find_layout(text).name
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def layout_of(value: "str | dict[str, Any] | None") -> SkeletonLayout | None:
+    """Return the layout that `--skeleton_layout` or a checkpoint names; None for none.
+
+    Raises:
+        InputError: it is none.
+    """
+    if value is None:
+        return None
+    try:
+        return find_layout(value) if isinstance(value, str) else layout_from(value)
+    except ValueError as error:
+        raise InputError(f"the joint layout of --skeleton_layout: {error}") from None
+
+
+def with_layout(args: argparse.Namespace, layout: SkeletonLayout) -> argparse.Namespace:
+    """Return the options with the joint layout that the data turned out to have."""
+    return argparse.Namespace(**{**vars(args), "skeleton_layout": layout_value(layout)})
+
+
+def sees_whole_clips(args: argparse.Namespace) -> bool:
+    """Say whether the model takes skeletons of a whole clip, not of single frames."""
+    return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model in ZOO_MODELS)
+
+
+def draws_volumes(args: argparse.Namespace) -> bool:
+    """Say whether the model takes heatmap volumes."""
+    return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model == "posec3d")
+
+
+def has_pose_stream(args: argparse.Namespace) -> bool:
+    """Say whether the model has an encoder of skeletons."""
+    return args.fusion in ("pose", "late", "late_fast", "late_attention")
+
+
+# ---------------------------------------------------------------- defaults and rules
+
+
+def fill_zoo_defaults(args: argparse.Namespace) -> None:
+    """Set the options whose default depends on the model."""
+    is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
+    is_late = is_zoo and args.fusion not in ("pose", "rgbpose")
+    frame_of_reference = "none" if is_volume else "image"
+    volume_frames = RGBPOSE_FRAMES if args.fusion == "rgbpose" else 48
+    is_gcn_alone = args.fusion == "pose" and args.pose_model in GCN_MODELS
+    defaults = {
+        "num_people": 2 if is_zoo else 1,
+        "pose_streams": ["joint"],
+        "pose_normalize": frame_of_reference if is_zoo else "clip",
+        "pose_frames": volume_frames if is_volume else 100,
+        "pose_sampling": "spread" if is_late else "uniform",
+        "dropout": 0.0 if is_gcn_alone else 0.5,
+        "pose_flip": 0.5 if is_volume and args.fusion == "pose" else 0.0,
+    }
+    for name, value in defaults.items():
+        if getattr(args, name, value) is None:
+            setattr(args, name, value)
+
+
+def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of whole-clip skeleton models that do not fit together."""
+    is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
+    if not is_zoo:
+        _check_frame_model(parser, args)
+        return
+    wanted = VOLUME_STREAMS if is_volume else STREAMS
+    unfit = [stream for stream in args.pose_streams if stream not in wanted]
+    if unfit or len(set(args.pose_streams)) < len(args.pose_streams):
+        parser.error(
+            f"--pose_streams {' '.join(args.pose_streams)}: name each once, out of "
+            f"{', '.join(wanted)}"
+        )
+    if is_volume and len(args.pose_streams) > 1:
+        parser.error("posec3d sees one of --pose_streams joint and limb: train two, and mix them")
+    if args.pose_frames > _MOST_FRAMES:
+        parser.error(f"--pose_frames {args.pose_frames} is more than {_MOST_FRAMES}")
+    if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
+        text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
+        parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
+    if is_volume and args.pose_pooling == "masked":
+        parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
+    if getattr(args, "rand_augment", False):
+        parser.error(
+            "--rand_augment does not move the skeletons of whole clips: drop it, or use a pose "
+            "model of single frames"
+        )
+
+
+def _check_frame_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of whole-clip models for those that see single frames."""
+    if args.pose_streams != ["joint"] or args.num_people != 1 or args.pose_pooling != "mean":
+        parser.error(
+            "--pose_streams, --num_people and --pose_pooling are of whole-clip skeleton models: "
+            f"give --pose_model {', '.join(ZOO_MODELS[:-1])} or {ZOO_MODELS[-1]}"
+        )
+    if args.pose_normalize not in ("clip", "frame", "none"):
+        parser.error(
+            f"--pose_normalize {args.pose_normalize} is of whole-clip skeleton models: give clip, "
+            "frame or none"
+        )
+    changes = ("pose_flip", "pose_rotate", "pose_scale", "pose_shear", "pose_jitter", "pose_drop")
+    given = [name for name in changes if getattr(args, name, 0.0)]
+    if given or getattr(args, "pose_crop", 1.0) < 1:
+        parser.error(
+            f"--{given[0] if given else 'pose_crop'} changes the skeletons of whole clips: it has "
+            "no meaning without a whole-clip --pose_model"
+        )
+    layout = layout_of(args.skeleton_layout)
+    if layout is not None and layout.name != COCO17.name and has_pose_stream(args):
+        parser.error(
+            f"--pose_model {args.pose_model} knows the joints of coco17 alone: give a whole-clip "
+            "model such as stgcnpp"
+        )

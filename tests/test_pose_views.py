@@ -1,0 +1,207 @@
+"""What models of whole clips see: frames, frames of reference, mirrors, people."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.pose_views import SkeletonSpec, people_geometry, skeleton_views
+from ops.pose_augment import SkeletonAugmentation
+from ops.pose_space import prenormalize_2d
+from ops.skeleton import COCO17, NTU25
+from ops.streams import skeleton_streams
+from tests.golden_zoo import FOLDER, needs_golden
+from transforms import CropBox, Geometry
+
+SIZE = (160, 90)
+SPEC = SkeletonSpec(length=12)
+
+
+def walk(num_frames=30, people=2, seed=0, joints=17, dims=2):
+    """Return tracks of people who move, the second in the first half of the clip alone."""
+    rng = np.random.default_rng(seed)
+    body = rng.uniform(20, 60, (1, people, joints, dims))
+    path = np.cumsum(rng.normal(0, 0.5, (num_frames, people, 1, dims)), axis=0)
+    seen = np.ones((num_frames, people, joints, 1))
+    if people > 1:
+        seen[num_frames // 2 :, 1] = 0
+    return (np.concatenate((body + path, seen), axis=-1) * seen).astype(np.float32)
+
+
+def views(spec=SPEC, tracks=None, layout=COCO17, **options):
+    return skeleton_views(spec, walk() if tracks is None else tracks, SIZE, layout, **options)
+
+
+def test_streams_are_made_of_the_whole_clip_before_frames_are_picked():
+    tracks = walk()
+    spec = replace(SPEC, streams=("joint", "bone_motion"), sampling="spread")
+    found = views(spec, tracks)
+    whole = skeleton_streams(prenormalize_2d(tracks, SIZE), COCO17, spec.streams)
+    picks = (2 * np.arange(12) + 1) * 30 // 24
+    assert np.array_equal(found.skeletons[0].numpy(), whole[picks])
+    assert found.skeletons.shape == (1, 12, 2, 17, 6)
+    assert found.volume_size is None
+    assert found.mirrored is None
+
+
+def test_people_are_present_where_a_joint_of_theirs_was_detected():
+    found = views(replace(SPEC, sampling="spread"))
+    assert found.present[0, :, 0].all()
+    assert found.present[0, :6, 1].all()
+    assert not found.present[0, 6:, 1].any()
+    assert not found.skeletons[0, 6:, 1].any()
+
+
+@pytest.mark.parametrize("people", [1, 2, 5])
+def test_there_are_as_many_people_as_the_model_takes(people):
+    spec = replace(SPEC, num_people=3, sampling="spread")
+    found = views(spec, walk(people=people))
+    assert found.skeletons.shape[2] == 3
+    assert not found.skeletons[:, :, people:].any()
+    assert not found.present[:, :, people:].any()
+
+
+def test_ten_samplings_are_ten_views_and_tests_are_deterministic():
+    one, other = (views(num_clips=10) for _ in range(2))
+    assert one.skeletons.shape[0] == 10
+    assert torch.equal(one.skeletons, other.skeletons)
+    assert not torch.equal(one.skeletons[0], one.skeletons[5])
+
+
+def test_training_draws_by_its_generator_alone():
+    spec = replace(
+        SPEC, augmentation=SkeletonAugmentation(rotate=20, scale=0.2, flip=0.5), crop=0.5
+    )
+    one, same, other = (
+        views(spec, rng=np.random.default_rng(seed)).skeletons for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(views(spec).skeletons, views().skeletons)  # tests are not changed
+
+
+def test_a_short_clip_that_is_padded_ends_in_empty_frames():
+    found = views(replace(SPEC, length=40, sampling="pad_zero"))
+    assert found.skeletons[0, :30, 0].any(dim=(1, 2)).all()
+    assert not found.skeletons[0, 30:].any()
+    assert not found.present[0, 30:].any()
+    looped = views(replace(SPEC, length=40, sampling="pad_loop")).skeletons[0]
+    assert torch.equal(looped[30:], looped[:10])
+
+
+def test_skeletons_follow_the_crop_and_the_mirror_of_frames():
+    spec = replace(SPEC, moves_with_frames=True, sampling="spread")
+    plain = Geometry(CropBox(10, 5, 80, 80), 64)
+    crops = [plain, replace(plain, flip=True)]
+    straight, mirrored = views(spec, crops=crops).skeletons
+    order = torch.from_numpy(COCO17.mirror_order())
+    expected = straight[:, :, order].clone()
+    expected[..., 0] = torch.where(expected[..., 2] > 0, -expected[..., 0], 0)
+    assert torch.allclose(mirrored, expected, atol=1e-6)
+
+
+def test_several_crops_of_several_samplings_lie_as_frames_do():
+    spec = replace(SPEC, moves_with_frames=True, sampling="spread")
+    crops = [Geometry(CropBox(left, 0, 90, 90), 64) for left in (0, 35, 70)]
+    found = views(spec, crops=crops, num_clips=2).skeletons
+    alone = [views(spec, crops=[crop], num_clips=2).skeletons for crop in crops]
+    for row in range(6):
+        assert torch.equal(found[row], alone[row % 3][row // 3])
+
+
+def test_windows_of_rgb_segments_bound_the_frames():
+    tracks = walk(people=1)
+    tracks[..., 0] = np.arange(30)[:, None, None] + 1
+    spec = replace(SPEC, normalize="none", sampling="spread")
+    found = views(spec, tracks, num_clips=2, windows=np.array([[3, 9], [20, 29]]))
+    frames = found.skeletons[:, :, 0, 0, 0] - 1
+    assert (frames[0].min(), frames[0].max()) == (3, 9)
+    assert 20 <= frames[1].min() <= frames[1].max() <= 29
+
+
+def test_three_dimensions_are_turned_upright_and_changed_around_the_body():
+    tracks = walk(joints=25, dims=3)
+    spec = replace(SPEC, sampling="spread")
+    found = views(spec, tracks, NTU25)
+    assert found.skeletons.shape == (1, 12, 2, 25, 3)
+    spine = found.skeletons[0, 0, 0, 1]
+    assert spine.abs().max() < 5  # of the first frame shown, near the origin of the first frame
+    changed = views(
+        replace(spec, augmentation=SkeletonAugmentation(rotate=15)),
+        tracks,
+        NTU25,
+        rng=np.random.default_rng(0),
+    )
+    lengths = [v.skeletons[0, 0, 0].norm(dim=1).numpy() for v in (found, changed)]
+    assert np.allclose(*lengths, rtol=0.2, atol=3)
+
+
+# ---------------------------------------------------------------- volumes
+
+VOLUME = SkeletonSpec(length=12, is_volume=True, normalize="none")
+
+
+def test_volumes_hold_everybody_and_are_larger_in_tests():
+    tested, trained = views(VOLUME), views(VOLUME, rng=np.random.default_rng(0))
+    assert (tested.volume_size, trained.volume_size) == ((64, 64), (56, 56))
+    seen = tested.skeletons[tested.skeletons[..., 2] > 0]
+    assert 0 <= seen[:, :2].min() <= seen[:, :2].max() <= 64
+
+
+def test_double_flip_shows_every_view_twice():
+    found = views(replace(VOLUME, double=True), num_clips=3)
+    assert found.skeletons.shape[0] == 6
+    assert found.mirrored.tolist() == [False, True] * 3
+    assert torch.equal(found.skeletons[0], found.skeletons[1])
+
+
+def test_nobody_is_shown_as_nobody():
+    nobody = np.zeros((30, 1, 17, 3), np.float32)
+    for spec in (SPEC, VOLUME):
+        found = views(spec, nobody)
+        assert not found.skeletons.any()
+        assert not found.present.any()
+
+
+@needs_golden
+def test_the_published_pipeline_of_volumes():
+    with np.load(FOLDER / "transforms.npz") as golden:
+        keypoints, score = golden["anno_keypoint"], golden["anno_score"]
+        height, width = golden["anno_shape"].tolist()
+        expected = golden["resize_kp"]  # (M, L, V, 2)
+    tracks = np.concatenate((keypoints, score[..., None]), axis=-1).swapaxes(0, 1)
+    spec = replace(VOLUME, length=48)
+    found = skeleton_views(spec, np.ascontiguousarray(tracks), (width, height), COCO17)
+    assert np.abs(found.skeletons[0, ..., :2].numpy().swapaxes(0, 1) - expected).max() < 1e-4
+
+
+# ---------------------------------------------------------------- RGBPose-Conv3D
+
+
+def test_frames_are_cropped_around_the_people_and_volumes_alike():
+    tracks = walk(people=1)
+    geometry = people_geometry(SIZE, tracks, 56, None, may_flip=True)
+    assert geometry.out_size == 64
+    box = geometry.box
+    assert 0 <= box.left <= SIZE[0] - box.width
+    assert 0 <= box.top <= SIZE[1] - box.height
+    assert box.width == box.height <= 90
+    spec = replace(VOLUME, moves_with_frames=True, frame_share=1 / 4)
+    found = views(spec, tracks, crops=[geometry])
+    assert found.volume_size == (16, 16)
+    moved = geometry.apply_to_keypoints(tracks, COCO17)
+    assert found.skeletons[..., 0].max() == pytest.approx(moved[..., 0].max() / 4, abs=2)
+
+
+def test_training_draws_a_part_of_the_people_s_crop():
+    tracks = walk(people=1)
+    whole = people_geometry(SIZE, tracks, 56, None, may_flip=False).box
+    for seed in range(20):
+        drawn = people_geometry(SIZE, tracks, 56, np.random.default_rng(seed), may_flip=False)
+        box = drawn.box
+        assert whole.left <= box.left <= box.left + box.width <= whole.left + whole.width
+        assert whole.top <= box.top <= box.top + box.height <= whole.top + whole.height
+        assert box.width * box.height >= 0.5 * whole.width * whole.height
+        assert drawn.out_size == 56
+        assert not drawn.flip

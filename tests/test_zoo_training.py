@@ -1,0 +1,260 @@
+"""Skeleton models from an annotation pickle to a tested ensemble, by the scripts' own functions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+import main_only_pose
+import test_models as tester
+from models import build_model
+from models.weights import read_checkpoint
+from ops.skeleton import JHMDB15
+from opts import parse_pose_train_args, parse_train_args
+from tests.making_annotations import annotation, write
+from tests.small_runs import same
+
+SPLITS = {"train": 12, "val": 6, "test": 6}
+
+
+def clip(name: str, label: int, joints: int, dims: int):
+    """Return a clip of one person who moves to the right (class 1) or down (class 0)."""
+    frames = 10 + len(name)
+    moved = annotation(name, frames, 1, joints, dims, np.float32, label=label)
+    moved["keypoint"][..., label] += np.linspace(0, 6, frames)[None, :, None]
+    return moved
+
+
+@pytest.fixture
+def pickle(tmp_path: Path, monkeypatch):
+    """Return what writes a pickle of three splits; stores go below the test's folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(joints: int = 17, dims: int = 2, splits=None) -> Path:
+        names = {
+            split: [f"{split}{i}" for i in range(count)]
+            for split, count in (splits or SPLITS).items()
+        }
+        clips = [
+            clip(name, number % 2, joints, dims)
+            for split in names.values()
+            for number, name in enumerate(split)
+        ]
+        return write(tmp_path / "moves.pkl", clips, names)
+
+    return make
+
+
+def train(pickle: Path, *more: object, script=main_only_pose) -> Path:
+    """Train an epoch; return the run."""
+    out = pickle.parent / "out"
+    line = ["--annotations", pickle, "--experiment_path", out, "--threads", 1, "-j", 0]
+    defaults = ["--epochs", 1, "-b", 4, "--iter_size", 1, "--pose_frames", 8, "--num_people", 1]
+    script.main(list(map(str, [*line, *defaults, *more])))
+    return newest(out)
+
+
+def newest(out: Path) -> Path:
+    """Return the run that was begun last."""
+    return max(out.glob("experiments/*/*/*"), key=lambda run: run.stat().st_mtime_ns)
+
+
+def score(run: Path, *more: object):
+    return tester.main(list(map(str, ["--weights", run / "last.pth.tar", "--no_report", *more])))
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("stgcnpp", ["--pose_streams", "joint", "bone_motion", "--pose_pooling", "masked"]),
+        ("agcn", ["--num_people", "2"]),
+        ("posec3d", ["--pose_size", "14", "--pose_streams", "limb"]),
+    ],
+)
+def test_a_model_trains_on_a_pickle_and_is_tested_with_ten_clips(pickle, model, more):
+    run = train(pickle(), "--pose_model", model, *more)
+    views = ["--num_clips", "10", "--softmax"] + ["--double_flip"] * (model == "posec3d")
+    metrics = score(run, *views, "--save_scores")
+    assert metrics.total == SPLITS["test"]
+    assert run.parent.name == model
+    assert (run / "scores_test.npz").is_file()
+
+
+def test_joints_and_dimensions_are_those_of_the_pickle(pickle):
+    run = train(pickle(joints=25, dims=3), "--pose_model", "stgcn")
+    assert score(run).total == SPLITS["test"]
+    content = read_checkpoint(run / "last.pth.tar")
+    assert content["data"]["layout"] == "ntu25"
+    assert content["model"]["encoder.data_bn.weight"].shape == (75,)
+
+
+def test_a_layout_of_the_users_own_goes_with_the_checkpoint(pickle, tmp_path):
+    layout = {"num_node": 7, "inward": [[i, 0] for i in range(1, 7)], "center": 0, "name": "star"}
+    (tmp_path / "star.json").write_text(json.dumps(layout))
+    file = pickle(joints=7)
+    with pytest.raises(Exception, match="--skeleton_layout"):
+        train(file, "--pose_model", "stgcnpp")
+    run = train(file, "--pose_model", "stgcnpp", "--skeleton_layout", tmp_path / "star.json")
+    (tmp_path / "star.json").unlink()
+    assert score(run).total == SPLITS["test"]
+
+
+def test_without_a_val_split_clips_are_cut_off_train(pickle):
+    run = train(pickle(splits={"train": 20, "test": 4}), "--pose_model", "stgcnpp")
+    lists = read_checkpoint(run / "last.pth.tar")["clips"]
+    assert len(lists["train"]) + len(lists["val"]) == 20
+    assert len(lists["val"]) > 0
+
+
+def test_training_clips_may_be_named_as_the_val_split(pickle, capsys):
+    run = train(pickle(), "--pose_model", "stgcnpp", "--val_split", "train")
+    lists = read_checkpoint(run / "last.pth.tar")["clips"]
+    assert torch.equal(lists["train"], lists["val"])
+    assert score(run).total == SPLITS["test"]
+
+
+def test_a_pickle_of_two_splits_is_tested_on_val_and_says_so(pickle, capsys):
+    run = train(pickle(splits={"train": 8, "val": 4}), "--pose_model", "stgcnpp")
+    assert "val is the test list" in capsys.readouterr().out
+    assert score(run).total == 4
+
+
+def test_a_run_that_stops_goes_on_with_the_same_bits(pickle):
+    file = pickle()
+    options = ["--pose_model", "stgcnpp", "--pose_rotate", "9", "--pose_crop", "0.6", "--repeat", 2]
+    whole = train(file, *options, "--epochs", 2, "--experiment_name", "whole")
+    state = read_checkpoint(whole / "last.pth.tar")["model"]
+    other = ["--experiment_name", "halves", "--epochs", 2]
+    out = file.parent / "out"
+    line = ["--annotations", file, "--experiment_path", out, "--threads", 1, "-b", 4]
+    line += ["--iter_size", 1, "--pose_frames", 8, "--num_people", 1, *options, *other]
+    args = list(map(str, line))
+    stopped = _stopped_after_one_epoch(args, out)
+    main_only_pose.main(args)
+    assert same(read_checkpoint(stopped / "last.pth.tar")["model"], state)
+
+
+def _stopped_after_one_epoch(args, out) -> Path:
+    import session
+
+    class StopError(Exception):
+        pass
+
+    real, calls = session.train_one_epoch, []
+
+    def once(*a, **k):
+        calls.append(1)
+        if len(calls) == 2:
+            raise StopError
+        return real(*a, **k)
+
+    session.train_one_epoch = once
+    try:
+        with pytest.raises(StopError):
+            main_only_pose.main(args)
+    finally:
+        session.train_one_epoch = real
+    return next(p for p in out.rglob("*_halves"))
+
+
+def test_published_names_start_a_training_and_another_number_of_joints_is_refused(pickle, tmp_path):
+    args = parse_pose_train_args(["--dataset", "synthetic", "--pose_model", "stgcnpp"])
+    model = build_model(args, 60)
+    names = {
+        f"backbone.{key.removeprefix('encoder.')}"
+        if key.startswith("encoder.")
+        else key.replace("head.linear", "cls_head.fc_cls"): value
+        for key, value in model.state_dict().items()
+    }
+    torch.save({"meta": {"epoch": 3}, "state_dict": names}, tmp_path / "j.pth")
+    options = ["--pose_model", "stgcnpp", "--finetune", "--checkpoint_path", tmp_path / "j.pth"]
+    run = train(pickle(), *options)
+    assert score(run).total == SPLITS["test"]
+    with pytest.raises(Exception, match="15 joints|of 15|jhmdb15"):
+        train(pickle(joints=len(JHMDB15)), *options, "--resume", "none")
+
+
+def test_classes_are_balanced_and_the_list_repeats(pickle):
+    run = train(pickle(), "--pose_model", "stgcnpp", "--balanced_sampling", "--repeat", 3)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines
+    args = json.loads((run / "args.json").read_text())
+    assert (args["repeat"], args["balanced_sampling"]) == (3, True)
+
+
+def refusal(parse, line: str, capsys) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(line.split())
+    assert caught.value.code == 2
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--dataset synthetic --pose_model mlp --pose_streams bone", "whole-clip"),
+        ("--dataset synthetic --pose_model posec3d --pose_streams bone", "joint, limb"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_streams limb", "joint, bone"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_streams bone bone", "each once"),
+        ("--dataset synthetic --pose_model stgcnpp --rand_augment", "--rand_augment"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_normalize frame", "another value"),
+        ("--dataset synthetic --pose_model mlp --pose_rotate 5", "--pose_rotate"),
+        ("--dataset synthetic --pose_model mlp --skeleton_layout ntu25", "coco17 alone"),
+        ("--dataset synthetic --pose_model stgcnpp --skeleton_layout ntu26", "ntu25"),
+        ("--dataset synthetic --train_split a", "--annotations"),
+        ("--annotations a.pkl --train_list b.txt", "--train_list"),
+        ("--annotations a.pkl --dataset synthetic", "one of them"),
+        ("--dataset synthetic --lr_schedule multistep", "--lr_steps"),
+        ("--dataset synthetic --nesterov --momentum 0", "--momentum"),
+    ],
+)
+def test_options_that_do_not_fit_end_with_one_line(line, words, capsys):
+    text = refusal(parse_pose_train_args, line, capsys)
+    assert words in text
+    assert text.count("\n") == 1
+
+
+def test_options_of_fusions_that_do_not_fit(capsys):
+    base = "--dataset synthetic "
+    for line, words in (
+        ("--rgbpose_conv3d --gsf", "backbone of its own"),
+        ("--rgbpose_streams rgb", "--rgbpose_conv3d"),
+        ("--stream_losses 0.5", "late fusions"),
+        ("--late_fusion_poses --pose_model posec3d --pose_pooling masked", "volumes"),
+        ("--rgbpose_conv3d --stream_checkpoints a b --rgbpose_streams rgb", "both of its streams"),
+    ):
+        assert words in refusal(parse_train_args, base + line, capsys)
+
+
+def test_streams_of_a_late_fusion_are_taught_alone_as_well():
+    line = "--dataset synthetic --late_fusion_poses_attention --pose_model stgcnpp --arch resnet18 "
+    args = parse_train_args(f"{line}--width 16 --pretrained none --stream_losses 0.5".split())
+    model = build_model(args, 3)
+    assert model.head_weights == (1.0, 0.5, 0.5)
+    frames, skeletons = torch.rand(2, 8, 3, 32, 32), torch.rand(2, 24, 2, 17, 3)
+    batch = {"frames": frames, "skeletons": skeletons}
+    assert model.train()(batch).shape == (2, 3, 3)
+    assert model.eval()(batch).shape == (2, 3)
+
+
+def test_rgbpose_begins_with_its_two_streams(dataset, tmp_path):
+    line = ["--dataset", "FRFS", "--dataset_path", dataset.parent, "--rgbpose_conv3d"]
+    line += ["--pretrained", "none", "--num_segments", 2, "--pose_frames", 8, "--input_size", 28]
+    line += ["--epochs", 1, "-b", 2, "--iter_size", 1, "--threads", 1, "-j", 0]
+    runs = []
+    for stream in ("rgb", "pose"):
+        out = tmp_path / stream
+        main.main([*map(str, line), "--rgbpose_streams", stream, "--experiment_path", str(out)])
+        runs.append(str(newest(out) / "last.pth.tar"))
+    out = tmp_path / "both"
+    options = ["--stream_checkpoints", *runs, "--experiment_path", str(out)]
+    main.main([*map(str, line), *options])
+    alone = read_checkpoint(Path(runs[0]))["model"]
+    both = read_checkpoint(newest(out) / "best.pth.tar")["model"]
+    assert both["encoder.rgb_path.conv1.conv.weight"].shape == (
+        alone["encoder.rgb_path.conv1.conv.weight"].shape
+    )
+    assert score(newest(out), "--split", "val").total > 0
