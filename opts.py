@@ -25,6 +25,7 @@ from options.skeletons import (
     ZOO_INPUT_OPTIONS,
     ZOO_MODEL_OPTIONS,
     add_annotation_options,
+    add_rgbpose_options,
     check_zoo,
     fill_zoo_defaults,
 )
@@ -107,6 +108,8 @@ def train_parser(fusion: str = "none") -> OneLineParser:
     add_input_options(parser)
     add_augmentation_options(parser)
     add_model_options(parser, fusion)
+    if fusion != "pose":
+        add_rgbpose_options(parser)
     add_start_options(parser)
     add_optim_options(parser)
     add_scaling_options(parser)
@@ -252,6 +255,12 @@ def _check_fusion(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error("--stream_losses is of late fusions: it has no meaning for one stream")
     if args.rgbpose_streams != "both" and args.fusion != "rgbpose":
         parser.error("--rgbpose_streams needs --rgbpose_conv3d")
+    heard = getattr(args, "rgbpose_drop_path", (0.0, 0.0))
+    is_alone = args.fusion != "rgbpose" or args.rgbpose_streams != "both"
+    if is_alone and (any(heard) or getattr(args, "rgbpose_detach", ())):
+        parser.error(
+            "--rgbpose_detach and --rgbpose_drop_path are of --rgbpose_conv3d with both streams"
+        )
     if args.fusion == "rgbpose" and (args.gsf or args.num_channels != 3 or args.mask_background):
         parser.error(
             "--rgbpose_conv3d has a backbone of its own: drop --gsf, --num_channels 4 and "

@@ -21,8 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gmdcsa24 import BACKBONE, NAME, RECIPE, call, prepare  # noqa: E402
-from benchmarks.runs import Run, run_all  # noqa: E402
+from benchmarks.gmdcsa24 import BACKBONE, NAME, RECIPE, prepare  # noqa: E402
+from benchmarks.runs import Run, run_all, run_program  # noqa: E402
 from console import say  # noqa: E402
 from errors import run_script  # noqa: E402
 from options.types import OneLineParser, natural, positive  # noqa: E402
@@ -158,9 +158,8 @@ def run_gmdcsa24(
         folds = ["--folds", "groups", "--seeds", *map(str, args.seeds), "--last"]
         how = ["--output", str(output), "--jobs", str(args.jobs), "--test=--batch-size 8"]
         say(f"{name}: {len(args.seeds)} seeds, each subject left out")
-        call(
-            ["tools/cross_validate.py", *folds, *how, "--", *line, *options, "--eval-freq", epochs]
-        )
+        command = ["tools/cross_validate.py", *folds, *how, "--", *line, *options]
+        run_program([*command, "--eval-freq", epochs], output.with_suffix(".log"))
         found = json.loads((output / "cross_validation.json").read_text(encoding="utf-8"))
         intervals[name] = tuple(found["interval"])
         scores[name] = {s: read_scores(output / f"scores_seed{s}.npz") for s in args.seeds}

@@ -180,6 +180,26 @@ def _told(
     return left - 1
 
 
+def run_program(command: Sequence[str], log: Path) -> None:
+    """Run one of our programs to its end, its output added to a file; it ends when we end.
+
+    Raises:
+        InputError: it failed.
+        Interrupted: a signal came; the program has saved and ended.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    child = Child.start(command, log, os.getpid())
+    with StopRequest() as stop:
+        try:
+            while (code := child.poll()) is None:
+                stop.poll()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            end([child])
+    if code:
+        raise InputError(f"{command[0]} failed: {child.reason(code)} (log: {log})")
+
+
 def right_text(scores: ClipScores) -> str:
     """Return how many clips are right, in words."""
     right = int((scores.scores.argmax(1) == scores.labels).sum())

@@ -35,6 +35,8 @@ _CLASSES = 60
 _LEARNING_RATE, _MOMENTUM = 1e-4, 0.9
 # How far formulations of the same may be apart, as a share of the largest number.
 _MOST_APART = 1e-3
+# Rounds of networks on volumes, each call of which takes up to half a minute.
+_MOST_ROUNDS = 3
 
 Way = Callable[[nn.Module], nn.Module]
 
@@ -257,6 +259,8 @@ def _both_batch(shape: Shape, clips: int) -> Batch:
 
 def _measure(plan: Plan, setup: Setup, entry: _Entry) -> list[Row]:
     """Return a row for each way of a model, of inference and of training."""
+    if entry.shape.side:
+        plan = replace(plan, repeats=min(plan.repeats, _MOST_ROUNDS))
     torch.manual_seed(0)
     model = entry.build().eval()
     ways = {OURS: model, **{name: make(model) for name, make in entry.others.items()}}
@@ -293,7 +297,7 @@ def race_ways(
     """Return a row like `row` for each way of doing the same; its facts are of ours alone."""
     notes = {name: reasons.get(name) or why_not(call) for name, call in calls.items()}
     runnable = {name: call for name, call in calls.items() if not notes[name]}
-    timings = race(runnable, plan.repeats, plan.device)
+    timings = race(runnable, plan.repeats, plan.device, warm_up=0)  # each has just run once
     rows = []
     for name in calls:
         timing = timings.get(name)

@@ -75,6 +75,22 @@ def late_fusion_attention(args: Namespace) -> LateFusion:
     return LateFusion(rgb, pose, attention, args.dropout)
 
 
+def _rgbpose(args: Namespace, num_classes: int) -> RGBPoseConv3D:
+    # Only the parser of training has the last two.
+    detached = getattr(args, "rgbpose_detach", ())
+    drop_rgb, drop_pose = getattr(args, "rgbpose_drop_path", (0.0, 0.0))
+    return RGBPoseConv3D(
+        num_classes,
+        _layout(args),
+        args.rgbpose_streams,
+        args.dropout,
+        rgb_detach="rgb" in detached,
+        pose_detach="pose" in detached,
+        rgb_drop_path=drop_rgb,
+        pose_drop_path=drop_pose,
+    )
+
+
 ENCODERS: dict[str, Callable[[Namespace], Encoder]] = {
     "none": rgb_stream,
     "early": rgb_stream,
@@ -96,7 +112,7 @@ def build_model(args: Namespace, num_classes: int) -> Network:
         InputError: options that no model can have, or weights that cannot be had.
     """
     if args.fusion == "rgbpose":
-        return RGBPoseConv3D(num_classes, _layout(args), args.rgbpose_streams, args.dropout)
+        return _rgbpose(args, num_classes)
     if args.fusion not in ENCODERS:
         raise InputError(f"unknown fusion {args.fusion!r}: choose from {', '.join(ENCODERS)}")
     encoder = ENCODERS[args.fusion](args)

@@ -180,6 +180,26 @@ def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_rgbpose_options(parser: argparse.ArgumentParser) -> None:
+    """How the two streams of RGBPose-Conv3D are kept from leaning on each other in training."""
+    group = parser.add_argument_group("training of --rgbpose_conv3d")
+    group.add_argument(
+        "--rgbpose_detach",
+        nargs="+",
+        choices=("rgb", "pose"),
+        default=(),
+        help="streams whose gradients do not reach the other one",
+    )
+    group.add_argument(
+        "--rgbpose_drop_path",
+        type=probability,
+        nargs=2,
+        metavar=("RGB", "POSE"),
+        default=(0.0, 0.0),
+        help="probability that a stream hears nothing of the other in a batch",
+    )
+
+
 def add_annotation_options(parser: argparse.ArgumentParser) -> None:
     """Clips out of an annotation pickle."""
     group = parser.add_argument_group("annotation pickles (PYSKL, MMAction2)")

@@ -8,7 +8,7 @@ import pytest
 
 import opts
 from benchmarks import jhmdb, runs
-from benchmarks.runs import Run, run_all
+from benchmarks.runs import Run, run_all, run_program
 from campaigns import children
 from datasets.annotations.annotation_set import open_annotations
 from datasets.annotations.exporting import Annotation, write_annotations
@@ -118,6 +118,16 @@ def test_other_options_are_refused(tmp_path, programs):
     (tmp_path / "seed0" / "run.json").write_text("[", encoding="utf-8")
     with pytest.raises(InputError, match="begun with other options"):
         run_all([make_run(tmp_path)], 1, lambda line: None)
+
+
+def test_a_program_says_why_it_failed(tmp_path, programs):
+    folder = tmp_path / "place"
+    folder.mkdir()
+    line = ["main_only_pose.py", "--experiment_path", str(folder), "--seed", "0"]
+    run_program(line, tmp_path / "logs" / "a.log")
+    (folder / "fail").touch()
+    with pytest.raises(InputError, match=r"main_only_pose.py failed: no space left \(log: "):
+        run_program(line, tmp_path / "logs" / "a.log")
 
 
 # ---------------------------------------------------------------- annotations

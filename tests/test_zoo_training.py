@@ -189,7 +189,7 @@ def refusal(parse, line: str, capsys) -> str:
     with pytest.raises(SystemExit) as caught:
         parse(line.split())
     assert caught.value.code == 2
-    return capsys.readouterr().out
+    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
