@@ -1,7 +1,7 @@
 """The one data set of clips: lists and files in, samples and batches out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -156,12 +156,10 @@ class ClipDataset(Dataset[Sample]):
         used, place = np.unique(picks, return_inverse=True)
         place = place.reshape(picks.shape)
         images = self._cut(clip.images, used, clip.size, crops, None)
-        # Its own spec sees RGB: keypoints of single frames are drawn into it at most.
-        rows = used if self.spec.draws_heatmap else None
-        seen = make_views(
-            self.spec, crops, place, images, None if rows is None else tracks, used, clip.size,
-            self.layout,
-        )  # fmt: skip
+        # Keypoints of single frames are drawn into the frames at most.
+        drawn = tracks if self.spec.draws_heatmap else None
+        seen_as = replace(self.spec, pose_normalize="none")
+        seen = make_views(seen_as, crops, place, images, drawn, used, clip.size, self.layout)
         windows = None if self.spec.interval is None else picks[:, [0, -1]]
         geometries = [crop.geometry for crop in crops]
         views = skeleton_views(

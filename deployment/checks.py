@@ -17,6 +17,7 @@ from ops.skeleton import COCO17, SkeletonLayout
 from options.skeletons import (
     NORMALIZATIONS,
     POSE_MODELS,
+    RGBPOSE_GRID,
     SAMPLINGS,
     STREAMS,
     VOLUME_STREAMS,
@@ -190,6 +191,11 @@ def _check_skeletons(options: Mapping[str, Any], where: object) -> None:
         raise InputError(
             f"{where} says pose_normalize {normalize}, which its model does not take: export the "
             "model again"
+        )
+    if options["fusion"] == "rgbpose" and options["input_size"] % RGBPOSE_GRID:
+        raise InputError(
+            f"{where} says input_size {options['input_size']}, which should be a multiple of "
+            f"{RGBPOSE_GRID} for this model: export the model again"
         )
     layout = layout_of(options["skeleton_layout"]) or COCO17
     size = options["pose_frames"] * _values_of_a_frame(options, layout, is_volume) * 4

@@ -24,6 +24,8 @@ SAMPLINGS = ("uniform", "spread", "pad_zero", "pad_loop")
 RGBPOSE_FRAMES = 32
 # Side of its volumes by that of its frames.
 RGBPOSE_SHARE = 1 / 4
+# Of a multiple of this, a quarter and 8/7 are whole numbers.
+RGBPOSE_GRID = 28
 _MOST_FRAMES = 10_000
 _MOST_LAYOUT_BYTES = 2**20
 
@@ -318,6 +320,13 @@ def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         )
     if is_volume and len(args.pose_streams) > 1:
         parser.error("posec3d sees one of --pose_streams joint and limb: train two, and mix them")
+    _check_views_of_clips(parser, args, is_volume=is_volume)
+
+
+def _check_views_of_clips(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, *, is_volume: bool
+) -> None:
+    """Refuse what no model of whole clips can be shown."""
     if args.pose_frames > _MOST_FRAMES:
         parser.error(f"--pose_frames {args.pose_frames} is more than {_MOST_FRAMES}")
     if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
@@ -325,6 +334,11 @@ def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
     if is_volume and args.pose_pooling == "masked":
         parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
+    if args.fusion == "rgbpose" and args.input_size % RGBPOSE_GRID:
+        parser.error(
+            f"--input_size {args.input_size}: --rgbpose_conv3d needs a multiple of {RGBPOSE_GRID}, "
+            "such as 224, for volumes and frames to fit in training and in tests"
+        )
     if getattr(args, "rand_augment", False):
         parser.error(
             "--rand_augment does not move the skeletons of whole clips: drop it, or use a pose "
