@@ -123,7 +123,8 @@ class AGCN(SkeletonGCN):
         pooling: "mean" or "masked", see `SkeletonGCN`.
     """
 
-    _attention = False
+    norms_people = True
+    attends = False
 
     def __init__(
         self,
@@ -132,21 +133,20 @@ class AGCN(SkeletonGCN):
         num_people: int = 2,
         pooling: str = "mean",
     ) -> None:
-        graphs = adjacency_stack(layout, "spatial")
-        super().__init__(
-            layout,
-            lambda c_in, c_out: AdaptiveGraphConv(c_in, c_out, graphs, attention=self._attention),
-            lambda c, stride, _: TemporalConv(c, c, stride=stride),
-            in_channels=in_channels,
-            num_people=num_people,
-            pooling=pooling,
-            norm_people=True,
-        )
+        super().__init__(layout, in_channels, num_people, pooling)
         # Published weights hold the body's graph once more. Nothing reads it.
-        self.register_buffer("A", graphs)
+        self.register_buffer("A", adjacency_stack(layout, self.graph))
+
+    def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
+        """Make a graph convolution whose graph is learnt, and depends on the data."""
+        return AdaptiveGraphConv(in_channels, out_channels, graphs, attention=self.attends)
+
+    def temporal_unit(self, channels: int, stride: int, is_first: bool) -> nn.Module:  # noqa: ARG002
+        """Make a convolution over nine frames."""
+        return TemporalConv(channels, channels, stride=stride)
 
 
 class AAGCN(AGCN):
     """AAGCN: AGCN with attention to joints, frames and channels."""
 
-    _attention = True
+    attends = True

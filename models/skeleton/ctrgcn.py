@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from models.skeleton.stgcnpp import way_around
 from models.skeleton.trunk import SkeletonGCN
-from ops.graph import adjacency_stack
-from ops.skeleton import SkeletonLayout
 from ops.temporal import DilatedTCN, init_conv
 
 
@@ -111,20 +109,12 @@ class CTRGCN(SkeletonGCN):
         pooling: "mean" or "masked", see `SkeletonGCN`.
     """
 
-    def __init__(
-        self,
-        layout: SkeletonLayout,
-        in_channels: int = 3,
-        num_people: int = 2,
-        pooling: str = "mean",
-    ) -> None:
-        graphs = adjacency_stack(layout, "spatial")
-        super().__init__(
-            layout,
-            lambda c_in, c_out: RefinedGraphConv(c_in, c_out, graphs),
-            lambda c, stride, _: DilatedTCN(c, stride),
-            in_channels=in_channels,
-            num_people=num_people,
-            pooling=pooling,
-            norm_people=True,
-        )
+    norms_people = True
+
+    def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
+        """Make a graph convolution whose graph is refined for each channel."""
+        return RefinedGraphConv(in_channels, out_channels, graphs)
+
+    def temporal_unit(self, channels: int, stride: int, is_first: bool) -> nn.Module:  # noqa: ARG002
+        """Make a convolution over four scales of time."""
+        return DilatedTCN(channels, stride)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.skeleton.trunk import SkeletonGCN
-from ops.graph import adjacency_stack, along_graph
+from ops.graph import along_graph
 from ops.skeleton import SkeletonLayout
 from ops.temporal import TemporalConv
 
@@ -91,6 +91,8 @@ class STGCN(SkeletonGCN):
             in later ones.
     """
 
+    graph = "stgcn_spatial"
+
     def __init__(
         self,
         layout: SkeletonLayout,
@@ -100,14 +102,14 @@ class STGCN(SkeletonGCN):
         *,
         dropout: float = 0.0,
     ) -> None:
-        graphs = adjacency_stack(layout, "stgcn_spatial")
-        super().__init__(
-            layout,
-            lambda c_in, c_out: ImportanceGraphConv(c_in, c_out, graphs),
-            lambda c, stride, first: TemporalConv(
-                c, c, stride=stride, dropout=0.0 if first else dropout
-            ),
-            in_channels=in_channels,
-            num_people=num_people,
-            pooling=pooling,
-        )
+        self._dropout = dropout  # the blocks are made with it
+        super().__init__(layout, in_channels, num_people, pooling)
+
+    def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
+        """Make a graph convolution whose edges have a learnt importance."""
+        return ImportanceGraphConv(in_channels, out_channels, graphs)
+
+    def temporal_unit(self, channels: int, stride: int, is_first: bool) -> nn.Module:
+        """Make a convolution over nine frames."""
+        dropout = 0.0 if is_first else self._dropout
+        return TemporalConv(channels, channels, stride=stride, dropout=dropout)

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from models.skeleton.stgcn import GraphConv
 from models.skeleton.trunk import SkeletonGCN
-from ops.graph import adjacency_stack
-from ops.skeleton import SkeletonLayout
 from ops.temporal import MultiScaleTCN
 
 
@@ -47,19 +45,10 @@ class STGCNPlusPlus(SkeletonGCN):
         pooling: "mean" or "masked", see `SkeletonGCN`.
     """
 
-    def __init__(
-        self,
-        layout: SkeletonLayout,
-        in_channels: int = 3,
-        num_people: int = 2,
-        pooling: str = "mean",
-    ) -> None:
-        graphs = adjacency_stack(layout, "spatial")
-        super().__init__(
-            layout,
-            lambda c_in, c_out: LearnedGraphConv(c_in, c_out, graphs),
-            lambda c, stride, _: MultiScaleTCN(c, stride),
-            in_channels=in_channels,
-            num_people=num_people,
-            pooling=pooling,
-        )
+    def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
+        """Make a graph convolution whose graph is learnt."""
+        return LearnedGraphConv(in_channels, out_channels, graphs)
+
+    def temporal_unit(self, channels: int, stride: int, is_first: bool) -> nn.Module:  # noqa: ARG002
+        """Make a convolution over six scales of time."""
+        return MultiScaleTCN(channels, stride)

@@ -4,8 +4,6 @@ Inside, features are (N, C, V, T) in channels_last: joints, then frames, then ch
 Graphs then are products of large matrices, and convolutions over time run along memory.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from errors import InputError
 from models.classifier import Encoder
 from ops.batch import Batch
+from ops.graph import adjacency_stack
 from ops.skeleton import SkeletonLayout
 from ops.temporal import TemporalConv
 
@@ -21,11 +20,6 @@ BLOCKS = (
     (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1),
 )  # fmt: skip
 POOLINGS = ("mean", "masked")
-
-SpatialUnit = Callable[[int, int], nn.Module]
-"""From the channels in and out to a module (N, C, V, T) -> (N, C', V, T)."""
-TemporalUnit = Callable[[int, int, bool], nn.Module]
-"""From channels, stride and "is the first" to a module (N, C, V, T) -> (N, C, V, T')."""
 
 
 class Block(nn.Module):
@@ -56,51 +50,61 @@ class Block(nn.Module):
 class SkeletonGCN(Encoder):
     """Skeletons through ten blocks, averaged over joints and people.
 
+    A network says which graph it takes and of what its blocks are made.
+
     Args:
         layout: the joints and their graph.
-        spatial: makes the graph convolution of a block.
-        temporal: makes the convolution over time of a block.
         in_channels: C of the batch, 3 for each stream.
-        num_people: M of the batch where `norm_people`, else any M will do.
+        num_people: M of the batch where `norms_people`, else any M will do.
         pooling: "mean": the published plain mean, in which missing people are as good as others.
             "masked": people count in the frames in which they were detected.
-        norm_people: whether each person has its own batch norm of the input.
 
     Attributes:
         feature_dim: D.
         shares_dropout: a head must drop the same features of all segments of a clip.
+        graph: the `mode` of `ops.graph.adjacency_stack`.
+        norms_people: each person has batch norm of its own: a batch must have exactly M.
     """
 
     feature_dim = BLOCKS[-1][0]
     shares_dropout = True
     head_std = 0.01
+    graph = "spatial"
+    norms_people = False
 
     def __init__(
         self,
         layout: SkeletonLayout,
-        spatial: SpatialUnit,
-        temporal: TemporalUnit,
-        *,
-        in_channels: int,
-        num_people: int,
-        pooling: str,
-        norm_people: bool = False,
+        in_channels: int = 3,
+        num_people: int = 2,
+        pooling: str = "mean",
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {pooling!r}: choose from {', '.join(POOLINGS)}")
         self.layout = layout
         self.in_channels = in_channels
-        self.num_people = num_people if norm_people else None
+        self.num_people = num_people if self.norms_people else None
         self.pooling = pooling
-        folded = num_people if norm_people else 1
+        folded = num_people if self.norms_people else 1
         self.data_bn = nn.BatchNorm1d(folded * len(layout) * in_channels)
+        graphs = adjacency_stack(layout, self.graph)
         self.gcn = nn.ModuleList()
         channels = in_channels
         for index, (width, stride) in enumerate(BLOCKS):
-            gcn, tcn = spatial(channels, width), temporal(width, stride, index == 0)
-            self.gcn.append(Block(gcn, tcn, (channels, width), stride, first=index == 0))
+            is_first = index == 0
+            gcn = self.spatial_unit(channels, width, graphs)
+            tcn = self.temporal_unit(width, stride, is_first)
+            self.gcn.append(Block(gcn, tcn, (channels, width), stride, first=is_first))
             channels = width
+
+    def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
+        """Make the graph convolution of a block, (N, C, V, T) to (N, C', V, T)."""
+        raise NotImplementedError
+
+    def temporal_unit(self, channels: int, stride: int, is_first: bool) -> nn.Module:
+        """Make the convolution over time of a block, (N, C, V, T) to (N, C, V, T')."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, T', 256), T' a quarter of the frames, rounded up."""
