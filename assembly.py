@@ -161,6 +161,7 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
         in_order=args.gradient_sum == "ordered"
         or (args.gradient_sum == "auto" and device.type == "cpu"),
         skip_nonfinite=args.skip_nonfinite,
+        label_smoothing=args.label_smoothing,
     )
     optimizer = build_optimizer(
         model,

@@ -50,6 +50,7 @@ class TrainSettings:
         class_weights: (K,) weights of the loss, on the CPU, or None.
         seed: of dropout and every other draw inside the network.
         in_order: see `steps.StepSettings`.
+        label_smoothing: see `steps.StepSettings`.
         skip_nonfinite: steps of a run that may be left out because their loss or gradient is not
             finite.
     """
@@ -62,6 +63,7 @@ class TrainSettings:
     seed: int
     in_order: bool = False
     skip_nonfinite: int = 0
+    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -195,6 +197,7 @@ def train_one_epoch(
         device,
         settings.in_order,
         getattr(state.model, "head_weights", None),
+        settings.label_smoothing,
     )
     # A step that may be left out must be known before the next one.
     is_late = device.type == "cuda" and is_fused(state.optimizer) and not settings.skip_nonfinite

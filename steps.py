@@ -54,6 +54,7 @@ class StepSettings:
             computed: the same bits for any number of processes.
         head_weights: of the losses of a network with several classifiers, which returns (B, P, K)
             in training; None: 1 for each.
+        label_smoothing: share of the target that all classes have in equal parts.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class StepSettings:
     device: torch.device
     in_order: bool = False
     head_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,14 @@ def _loss(network: nn.Module, batch: Batch, settings: StepSettings, totals: Tens
     totals[1] += (torch.as_tensor(said).argmax(1) == labels).sum()
     totals[2] += len(logits)
     losses = [
-        w * F.cross_entropy(head, labels, settings.class_weights, reduction="sum")
+        w
+        * F.cross_entropy(
+            head,
+            labels,
+            settings.class_weights,
+            reduction="sum",
+            label_smoothing=settings.label_smoothing,
+        )
         for w, head in zip(weights, heads, strict=True)
     ]
     return torch.stack(losses).sum() if len(losses) > 1 else losses[0]

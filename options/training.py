@@ -110,6 +110,12 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
         help="of --with_amp; default fp16 on CUDA, bf16 elsewhere",
     )
     group.add_argument(
+        "--label_smoothing",
+        type=probability,
+        default=0.0,
+        help="share of the target that all classes have in equal parts",
+    )
+    group.add_argument(
         "--class_weights",
         choices=("none", "balanced"),
         default="none",

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from ops.consensus import average
+from ops.consensus import average, to_segments
 
 
 def test_without_a_mask_it_is_the_mean():
@@ -35,3 +36,10 @@ def test_a_clip_without_a_segment_that_counts_gets_the_plain_mean():
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="one entry per segment"):
         average(torch.zeros(2, 4, 3), torch.ones(2, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("length", "segments"), [(25, 8), (8, 8), (3, 8), (24, 8), (1, 4), (7, 1)])
+def test_parts_of_time_are_those_of_adaptive_pooling(length, segments):
+    features = torch.randn(2, length, 5)
+    expected = F.adaptive_avg_pool1d(features.mT, segments).mT
+    assert torch.allclose(to_segments(features, segments), expected, atol=1e-6)

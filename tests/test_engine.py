@@ -1,6 +1,7 @@
 """Steps, evaluation and checkpoints, on a toy network without files."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -254,6 +255,34 @@ def test_defect_22_class_weights_reach_the_loss():
     run_epoch(plain, Loader(parts), settings())
     run_epoch(weighted, Loader(parts), settings(class_weights=torch.tensor([0.1, 3.0])))
     assert not torch.allclose(plain.model.linear.bias, weighted.model.linear.bias)
+
+
+class TwoHeads(Toy):
+    """Says the same twice in training, the second time with the other sign."""
+
+    head_weights = (1.0, 0.25)
+
+    def forward(self, batch):
+        logits = super().forward(batch)
+        return torch.stack((logits, -logits), dim=1) if self.training else logits
+
+
+def test_a_network_of_several_classifiers_is_taught_the_weighted_sum_of_their_losses():
+    torch.manual_seed(0)
+    model = TwoHeads()
+    state = TrainState(
+        model, build_optimizer(model, "sgd", 0.1, 0.0, 0.0), torch.amp.GradScaler(enabled=False)
+    )
+    (batch,) = batches([6])
+    copied = copy.deepcopy(model)
+    logits = copied(batch)
+    smooth = partial(F.cross_entropy, target=batch.label, label_smoothing=0.1)
+    (smooth(logits[:, 0]) + 0.25 * smooth(logits[:, 1])).backward()
+    result = run_epoch(state, Loader([batch]), settings(label_smoothing=0.1))
+    for own, expected in zip(model.parameters(), copied.parameters(), strict=True):
+        assert torch.allclose(own.grad, expected.grad, atol=1e-6)
+    said = logits[:, 0].softmax(1) + 0.25 * logits[:, 1].softmax(1)
+    assert result.top1 == pytest.approx(float((said.argmax(1) == batch.label).float().mean()))
 
 
 def test_defect_08_no_gradient_is_left_to_grow():

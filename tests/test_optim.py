@@ -24,6 +24,35 @@ def test_schedule_of_a_run_shorter_than_its_warm_up():
     assert Schedule(3, 0, 0.01).rate(0) == pytest.approx(0.01)
 
 
+def test_a_cosine_by_steps_falls_within_an_epoch_to_zero_at_the_end():
+    schedule = Schedule(16, 0, 0.1, "cosine_step")
+    rates = [schedule.rate(step // 10, step % 10 / 10) for step in range(160)]
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(160) / 160))
+    assert np.allclose(rates, expected)
+    assert Schedule(16, 0, 0.1).rate(3, 0.9) == Schedule(16, 0, 0.1).rate(3)
+
+
+def test_a_rate_by_milestones_falls_to_a_tenth_at_each():
+    schedule = Schedule(16, 0, 0.1, "multistep", (2, 10))
+    rates = [schedule.rate(epoch) for epoch in range(16)]
+    assert rates == pytest.approx([0.1] * 2 + [0.01] * 8 + [0.001] * 6)
+
+
+def test_nesterov_and_decay_of_all_are_those_of_torch():
+    torch.manual_seed(0)
+    ours, reference = nn.Linear(3, 2), nn.Linear(3, 2)
+    reference.load_state_dict(ours.state_dict())
+    one = build_optimizer(ours, "sgd", 0.1, 0.9, 0.01, nesterov=True, decay_all=True)
+    two = torch.optim.SGD(reference.parameters(), 0.1, 0.9, weight_decay=0.01, nesterov=True)
+    for _ in range(4):
+        for model, optimizer in ((ours, one), (reference, two)):
+            optimizer.zero_grad()
+            model(torch.ones(5, 3)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(ours.weight, reference.weight, atol=1e-6)
+    assert torch.allclose(ours.bias, reference.bias, atol=1e-6)
+
+
 def small_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
 

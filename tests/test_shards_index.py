@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.records import load_records
-from datasets.scan import _NOMINAL_SIZE, find_clips
+from datasets.scan import NOMINAL_SIZE, find_clips
 from datasets.shards.clips import Needs, ShardClips, find_packed_clips
 from datasets.shards.fetching import LocalShards
 from datasets.shards.index import load_index, npz_bytes
@@ -241,6 +241,6 @@ def test_the_size_of_keypoints_without_frames(has_size, in_pixels, make_dataset,
     clips, _ = find_packed_clips(packed, records, Needs(False, True, in_pixels))
     assert [clip.size for clip in clips] == [clip.size for clip in plain]
     if not has_size and not in_pixels:
-        assert clips[0].size == _NOMINAL_SIZE
+        assert clips[0].size == NOMINAL_SIZE
     assert isinstance(clips[:1], ShardClips)
     assert len(clips[:1]) == 1
