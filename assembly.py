@@ -76,8 +76,8 @@ def open_data(args: argparse.Namespace) -> DataSource:
         say(source.fold.note)
     if source.is_published:
         warn(
-            "published protocol: val is the test list, so the epoch is chosen on the test clips; "
-            "accuracies are optimistic"
+            "published protocol: val is the test list, so the epoch of best.pth.tar is chosen on "
+            "the test clips, and its accuracy optimistic; last.pth.tar is chosen by nothing"
         )
     return source
 

@@ -144,9 +144,14 @@ def _parse_with_recipe(
     args = parser.parse_args(argv)
     if args.recipe is None:
         return args
-    values = dict(RECIPES[args.recipe])
-    parser.set_defaults(**values)
-    return parser.parse_args(argv)
+    parser.set_defaults(**RECIPES[args.recipe])
+    found = parser.parse_args(argv)
+    # What belongs to a choice of the recipe goes with it where another is given.
+    if found.lr_schedule != "multistep" and args.lr_steps is None:
+        found.lr_steps = None
+    if found.optimizer != "sgd" and not args.nesterov:
+        found.nesterov = False
+    return found
 
 
 # ---------------------------------------------------------------- rules

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from console import warn
-from datasets.annotations.annotation_set import AnnotationSet, open_annotations
+from datasets.annotations.annotation_set import EVERYTHING, AnnotationSet, open_annotations
 from datasets.annotations.choosing import Chosen, choose_clips
 from datasets.catalogue import DatasetRow
 from datasets.clip_table import load_table
@@ -15,10 +17,11 @@ from datasets.records import ClipRecord
 from datasets.scan import NOMINAL_SIZE, Clip, PoseReport
 from datasets.sources import find_frames
 from errors import InputError
-from ops.skeleton import SkeletonLayout
-from options.skeletons import layout_of
+from ops.skeleton import COCO17, SkeletonLayout
+from options.skeletons import FRAME_MODELS, has_pose_stream, layout_of
 
 SPLITS = ("train", "val", "test")
+_NOTHING = np.zeros((0, 0, 0, 3), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,23 @@ class AnnotatedClips:
         Raises:
             InputError: a clip has no frames, or their size is not known.
         """
+        if frames is not None and self.layout.dims != 2:
+            raise InputError(
+                f"{self.found.path} has joints in {self.layout.dims} dimensions, which do not "
+                "follow the crops of frames: give keypoints in pixels, or train on skeletons alone"
+            )
         table = load_table(frames) if frames else {}
 
         def clip_of(record: ClipRecord) -> Clip:
             images = find_frames(frames, record, table) if frames else None
-            size = images.size() if images else self.found.size(record.name)
+            own = self.found.size(record.name)
+            size = images.size() if images else own
+            if images and own and size and not Poses(_NOTHING, own).fits(size):
+                raise InputError(
+                    f"{self.found.path}, clip {record.name[:80]!r} is for frames of "
+                    f"{own[0]}x{own[1]} pixels, those that were found have {size[0]}x{size[1]}: "
+                    "correct its img_shape (height, width), or the frames"
+                )
             if size is None and needs_size and self.layout.dims == 2:
                 raise InputError(
                     f"{self.found.path}, clip {record.name[:80]!r} has no img_shape, by which "
@@ -99,6 +114,7 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
     found = open_annotations(
         args.annotations, layout_of(args.skeleton_layout), cache, args.keypoint_files
     )
+    _refuse_layout(args, found)
     chosen = choose_clips(
         found,
         _splits(args, found),
@@ -114,6 +130,20 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
     return AnnotatedClips(found, chosen)
 
 
+def _refuse_layout(args: argparse.Namespace, found: AnnotationSet) -> None:
+    """Refuse joints that the model does not know, before anything is made of them.
+
+    Raises:
+        InputError: they are of another layout than the only one that it sees.
+    """
+    sees_frames_alone = has_pose_stream(args) and args.pose_model in FRAME_MODELS
+    if sees_frames_alone and found.layout.name != COCO17.name:
+        raise InputError(
+            f"{found.path} has the joints of {found.layout.name}, --pose_model {args.pose_model} "
+            f"sees those of {COCO17.name} alone: give a graph network such as --pose_model stgcnpp"
+        )
+
+
 def _splits(args: argparse.Namespace, found: AnnotationSet) -> dict[str, str | None]:
     """Return the name of each list's split in the pickle; None for none."""
     names: dict[str, str | None] = {}
@@ -121,10 +151,17 @@ def _splits(args: argparse.Namespace, found: AnnotationSet) -> dict[str, str | N
         named = getattr(args, f"{split}_split")
         names[split] = named or (split if split in found.splits else None)
     if names["train"] is None and not getattr(args, "weights", None):
-        known = ", ".join(found.splits) or "none: give the file a dict of splits"
-        raise InputError(f"{found.path} has no split 'train': give --train_split one of {known}")
+        if not found.is_bare:
+            known = ", ".join(found.splits)
+            raise InputError(
+                f"{found.path} has no split 'train': give --train_split one of {known}"
+            )
+        names["train"] = EVERYTHING
     if names["test"] is None:
-        names["test"] = names["val"]
+        # A bare list has one split: training cuts val off it, tests of another model take it whole.
+        is_tested = bool(getattr(args, "weights", None)) and found.is_bare
+        own_val = None if names["val"] == names["train"] else names["val"]
+        names["test"] = EVERYTHING if is_tested else own_val
     return names
 
 

@@ -252,11 +252,24 @@ def collate(samples: Sequence[Sample]) -> Batch:
         clips=tuple(sample.clip for sample in samples),
         views=len(rows),
         heatmap=_join(heatmaps),
-        skeletons=_join([one.skeletons for one in skeletons]),
-        present=_join([one.present for one in skeletons]),
+        skeletons=_join(_equally_many([one.skeletons for one in skeletons])),
+        present=_join(_equally_many([one.present for one in skeletons])),
         mirrored=_join([one.mirrored for one in skeletons if one.mirrored is not None]),
         volume_size=skeletons[0].volume_size if skeletons else None,
     )
+
+
+def _equally_many(views: Sequence[Tensor]) -> list[Tensor]:
+    """Add nobody to the people of (R, L, M, ...) views until all have equally many."""
+    most = max((view.shape[2] for view in views), default=0)
+    return [
+        view
+        if view.shape[2] == most
+        else torch.cat(
+            (view, view.new_zeros(*view.shape[:2], most - view.shape[2], *view.shape[3:])), dim=2
+        )
+        for view in views
+    ]
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor | None:

@@ -1,11 +1,13 @@
 """From the options to the loaders of a data set."""
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader
 
 import opts
+from console import warn
 from datasets.cache import Announce, CacheSpec, cache_clips
 from datasets.clips import ClipDataset, Estimate, ViewSpec
 from datasets.loaders import STALL_SECONDS, make_loader, num_cores
@@ -21,6 +23,7 @@ from datasets.skeletons import SkeletonDataset
 from datasets.views import InputSpec
 from ops.dealing import ALONE, Share
 from ops.pose_augment import SkeletonAugmentation
+from ops.skeleton import SkeletonLayout
 from options.skeletons import RGBPOSE_SHARE, draws_volumes, sees_whole_clips
 
 
@@ -142,6 +145,8 @@ def _build_dataset(
 ) -> ClipDataset:
     spec = input_spec(args)
     in_pixels, layout = spec.needs_size, source.row.layout
+    if spec.skeleton is not None:
+        spec = replace(spec, skeleton=_mirrored_rightly(spec.skeleton, views, layout))
     missing_pose: MissingPose = "estimate" if estimate else args.missing_pose
     if source.shards is not None:
         needs = Needs(spec.has_frames, spec.has_poses, in_pixels, layout)
@@ -186,6 +191,20 @@ def _cache_spec(args: argparse.Namespace, source: DataSource) -> CacheSpec:
         default_base=cache_folder() / "frames",
         workers=min(args.workers, num_cores()),
     )
+
+
+def _mirrored_rightly(spec: SkeletonSpec, views: ViewSpec, layout: SkeletonLayout) -> SkeletonSpec:
+    """Return what is seen without mirrors where these would say something wrong."""
+    flips = views.train and spec.augmentation.flip > 0
+    if flips and not views.may_flip:
+        return replace(spec, augmentation=replace(spec.augmentation, flip=0.0))
+    if (flips or spec.double) and not layout.flip_pairs:
+        warn(
+            f"the joint layout {layout.name} names no left and right: in a mirror nothing changes "
+            'places; add "flip_pairs": [[left, right], ...] to its description, or give '
+            f"{'--pose_flip 0' if flips else 'no --double_flip'}"
+        )
+    return spec
 
 
 # ---------------------------------------------------------------- the loader

@@ -46,7 +46,8 @@ class SkeletonSpec:
 
     Attributes:
         length: frames, L.
-        num_people: M: the first people of the clip, and nobody in places left over.
+        num_people: M: the first people of the clip, and nobody in places left over; volumes show
+            at most as many.
         streams: of graph networks; for volumes no matter.
         is_volume: x, y are pixels of a square in which heatmaps are drawn.
         normalize: frame of reference of graph networks, see `--pose_normalize`.
@@ -182,7 +183,10 @@ def _pick(
 
 def _rows(spec: SkeletonSpec, crops: Sequence[np.ndarray], picks: np.ndarray) -> np.ndarray:
     """Return (n * crops, L, M, V, C) of (N, M', V, C) values of each crop: the picked frames."""
-    taken = np.stack([fit_people(values, spec.num_people)[picks] for values in crops], axis=1)
+    people = spec.num_people
+    if spec.is_volume:  # each person is drawn: no places are left over
+        people = min(people, max(crops[0].shape[1], 1))
+    taken = np.stack([fit_people(values, people)[picks] for values in crops], axis=1)
     taken[np.broadcast_to(picks[:, None] < 0, taken.shape[:3])] = 0
     return taken.reshape(-1, *taken.shape[2:])
 

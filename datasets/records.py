@@ -19,6 +19,8 @@ from errors import InputError
 from files import holds, read_regular, write_text
 
 PUBLISHED = "published (val and test are the same clips)"
+# The same, of scores of the last epoch, which nothing chose.
+PUBLISHED_LAST = f"{PUBLISHED}, the last epoch"
 _LONGEST_NAME = 1000
 _HEADER = "# "
 # A list of ten million clips; a device file has no end.

@@ -23,6 +23,12 @@ def find_frames(root: Path, record: ClipRecord, table: Mapping[str, ClipRow]) ->
     """
     folder = root / "frames" / record.name
     row = table.get(record.name)
+    if row is None and not folder.is_dir():
+        raise InputError(
+            f"clip {record.name[:200]} has neither images in {folder} nor a line in "
+            f"{root / NAME}: extract its frames there, or prepare its video with "
+            "process_dataset_videos.py"
+        )
     if row is None or not row.video or folder.is_dir():
         refuse_outside(folder, root / "frames")
         return ImageFrames.find(folder, record.num_frames)

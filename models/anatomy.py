@@ -144,7 +144,7 @@ class Anatomy:
         wanted = [option for mine, theirs, option in parts if mine not in (None, theirs) and option]
         wanted += [] if self.skeleton is None else self.skeleton.ways_from(other.skeleton)
         if self.classes is not None and self.classes != other.classes:
-            wanted.append(f"lists with {self.classes} classes (or --finetune)")
+            wanted.append(f"lists or --class_names of {self.classes} classes (or --finetune)")
         return "give " + (" and ".join(wanted) or "the options that it was trained with")
 
 

@@ -179,9 +179,7 @@ def layout_from(description: Mapping[str, Any]) -> SkeletonLayout:
         raise ValueError(f"has {unknown[0]!r}, a layout knows {', '.join(sorted(known))}")
     joints = _joint_names(description)
     count = len(joints)
-    inward = _edges(description, "inward", count)
-    if not inward:
-        raise ValueError("has no inward: give [[child, parent], ...]")
+    inward = _inward(description, count)
     centre = description.get("center", description.get("centre"))
     if not _is_joint(centre, count):
         raise ValueError(f"has centre {centre!r}, it should be a joint, 0 to {count - 1}")
@@ -265,6 +263,33 @@ def _edges(description: Mapping[str, Any], key: str, count: int) -> tuple[tuple[
         if not is_pair or not all(_is_joint(joint, count) for joint in pair):
             raise ValueError(f"has {key} with {pair!r:.60}, not a pair of joints 0 to {count - 1}")
     return tuple((pair[0], pair[1]) for pair in value)
+
+
+def _inward(description: Mapping[str, Any], count: int) -> tuple[tuple[int, int], ...]:
+    inward = _edges(description, "inward", count)
+    if not inward:
+        raise ValueError("has no inward: give [[child, parent], ...]")
+    looped = None if "parents" in description else _looped(inward, count)
+    if looped is not None:
+        raise ValueError(
+            f"has inward edges that lead from joint {looped} back to it: each leads one step "
+            "towards the centre"
+        )
+    return inward
+
+
+def _looped(inward: tuple[tuple[int, int], ...], count: int) -> int | None:
+    """Return a joint that its own parents lead back to, None where there is none."""
+    parents = parents_of(inward, count)
+    for joint in range(count):
+        place = joint
+        for _ in range(count):
+            place, before = parents[place], place
+            if place == before:
+                break
+            if place == joint:
+                return joint
+    return None
 
 
 def _sides(description: Mapping[str, Any], key: str, count: int) -> tuple[int, ...]:

@@ -82,7 +82,8 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num_people",
         type=positive,
-        help="people of a clip that skeleton models see; default 2, as published",
+        help="most people of a clip that skeleton models see, the first ones; default 2, in "
+        "heatmap volumes 10, as published",
     )
     group.add_argument(
         "--pose_pooling",
@@ -292,7 +293,8 @@ def fill_zoo_defaults(args: argparse.Namespace) -> None:
     volume_frames = RGBPOSE_FRAMES if args.fusion == "rgbpose" else 48
     is_gcn_alone = args.fusion == "pose" and args.pose_model in GCN_MODELS
     defaults = {
-        "num_people": 2 if is_zoo else 1,
+        # Volumes show everybody; published data hold 10 people at most.
+        "num_people": 10 if is_volume else 2 if is_zoo else 1,
         "pose_streams": ["joint"],
         "pose_normalize": frame_of_reference if is_zoo else "clip",
         "pose_frames": volume_frames if is_volume else 100,

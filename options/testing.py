@@ -215,8 +215,7 @@ def adopt_options(
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
         if name in stored and name not in args.given and name not in kept:
             setattr(adopted, name, stored[name])
-    if adopted.dataset is None:
-        parser.error(f"{weights} does not say its data set: add --dataset")
+    _name_dataset(parser, adopted, weights)
     for place in ("dataset_path", "annotations", "keypoint_files"):
         text = getattr(adopted, place)
         setattr(adopted, place, Path(text) if isinstance(text, str) else text)
@@ -224,6 +223,16 @@ def adopt_options(
     check_model(parser, adopted)
     _check_views(parser, adopted)
     return adopted
+
+
+def _name_dataset(
+    parser: argparse.ArgumentParser, adopted: argparse.Namespace, weights: Path
+) -> None:
+    """Name the data set after its pickle where neither options nor checkpoint name it."""
+    if adopted.dataset is None and adopted.annotations is not None:
+        adopted.dataset = Path(adopted.annotations).stem
+    if adopted.dataset is None:
+        parser.error(f"{weights} does not say its data set: add --dataset")
 
 
 def _check_views(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from errors import InputError, printable
 from evaluation import Outcome, Scored, Tested, comparison_texts
 from files import write_text
 from models.weights import read_checkpoint
+from options.skeletons import sees_whole_clips
 from opts import needs_frames
 from pages.clips import ClipFacts, draw_cards
 from pages.page import render_page
@@ -162,6 +163,7 @@ def _how(outcome: Outcome, args: argparse.Namespace, tested: Tested | None) -> l
         rows.append(Row("Scores", "read from a file, which does not say its views"))
     else:
         views = f"{args.num_clips} x {args.test_crops} views (samplings x crops) of each clip"
+        views += ", each also mirrored" * getattr(args, "double_flip", False)
         mean = "probabilities" if args.softmax else "logits"
         rows.append(Row("Views", f"{views}, mean of {mean}"))
         report = tested.clips.report
@@ -188,7 +190,11 @@ def _about_model(title: str, model: Scored) -> list[Row]:
     if model.tested is None:
         return rows
     options = vars(model.tested.options)
-    text = f"{describe(options)}, {options['num_segments']} segments"
+    text = describe(options)
+    if sees_whole_clips(model.tested.options):
+        text += f", skeletons of {options['pose_frames']} frames"
+    if needs_frames(model.tested.options) or not sees_whole_clips(model.tested.options):
+        text += f", {options['num_segments']} segments"
     if needs_frames(model.tested.options):
         text += f" of {options['input_size']} x {options['input_size']} pixels"
     rows.append(Row("Network", text))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from results.score_files import ClipScores
 
 _PUBLISHED = "published"
+_LAST = "the last epoch"
 _NOT_APART = "not apart"
 _SAME_NAMES = "same names"
 
@@ -39,6 +40,11 @@ def protocol_reason(protocol: str) -> str:
         return (
             f"perhaps trained or selected on clips of this test: {found}; if they are the same "
             "clips, the accuracy is optimistic"
+        )
+    if protocol.endswith(_LAST):
+        return (
+            "val is the test list: the last epoch was tested, so the clips chose no epoch; they "
+            "may have chosen options"
         )
     return (
         "selected on the test list: these clips chose the epoch; the accuracy is optimistic"

@@ -190,7 +190,9 @@ def test_other_classes_are_refused_in_tests_and_a_new_classifier_in_finetuning(t
     path = saved(tmp_path, *STGCNPP, classes=60)
     target = pose_network(*STGCNPP, classes=14, seed=1)
     head = target.head.linear.weight.clone()
-    assert "lists with 60 classes (or --finetune)" in message_of(load_checkpoint, target, path)
+    assert "lists or --class_names of 60 classes (or --finetune)" in message_of(
+        load_checkpoint, target, path
+    )
     report = load_for_finetune(target, path)
     assert report.matched == 690
     assert "The classifier starts anew" in str(report)

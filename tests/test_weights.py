@@ -129,7 +129,11 @@ MISFITS = [
     (lambda: model(arch="resnet34"), "a 2-class resnet34 of width 8", "--arch resnet34"),
     (lambda: model("--width", "16"), "width 16", "--width 16"),
     (lambda: model("--early_fusion_poses"), "4 channels", "--early_fusion_poses"),
-    (lambda: model(classes=5), "a 5-class resnet18", "lists with 5 classes (or --finetune)"),
+    (
+        lambda: model(classes=5),
+        "a 5-class resnet18",
+        "lists or --class_names of 5 classes (or --finetune)",
+    ),
     (lambda: model(ATTENTION), "late fusion with attention", "--late_fusion_poses_attention"),
     (pose_model, "a 2-class model of skeletons alone", "main_only_pose.py"),
     (lambda: model("--gsf_ch_ratio", "50"), "GSF", "the options that it was trained with"),

@@ -156,7 +156,7 @@ def test_a_card_says_what_the_model_sees(name):
         ("posec3d", {"pose_normalize": "image"}, "pose_normalize image"),
         ("posec3d", {"pose_streams": ["joint", "limb"]}, "pose_streams joint, limb"),
         ("rgbpose", {"rgbpose_streams": "all"}, "rgbpose_streams"),
-        ("rgbpose", {"pose_frames": 10_000, "input_size": 1024}, "GiB for each clip"),
+        ("rgbpose", {"pose_frames": 10_000, "input_size": 1008}, "GiB for each clip"),
         ("late", {"num_people": 100, "pose_frames": 10_000, "pose_streams": [
             "joint", "bone", "joint_motion", "bone_motion"], "skeleton_layout": "mediapipe33"},
          "GiB for each clip"),

@@ -1,69 +1,27 @@
 """Skeleton models from an annotation pickle to a tested ensemble, by the scripts' own functions."""
 
 import json
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import main
 import main_only_pose
-import test_models as tester
 from models import build_model
 from models.weights import read_checkpoint
 from ops.skeleton import JHMDB15
 from opts import parse_pose_train_args, parse_train_args
-from tests.making_annotations import annotation, write
 from tests.small_runs import same
-
-SPLITS = {"train": 12, "val": 6, "test": 6}
-
-
-def clip(name: str, label: int, joints: int, dims: int):
-    """Return a clip of one person who moves to the right (class 1) or down (class 0)."""
-    frames = 10 + len(name)
-    moved = annotation(name, frames, 1, joints, dims, np.float32, label=label)
-    moved["keypoint"][..., label] += np.linspace(0, 6, frames)[None, :, None]
-    return moved
+from tests.small_zoo_runs import SPLITS, newest, score, train, write_moves
 
 
 @pytest.fixture
 def pickle(tmp_path: Path, monkeypatch):
     """Return what writes a pickle of three splits; stores go below the test's folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def make(joints: int = 17, dims: int = 2, splits=None) -> Path:
-        names = {
-            split: [f"{split}{i}" for i in range(count)]
-            for split, count in (splits or SPLITS).items()
-        }
-        clips = [
-            clip(name, number % 2, joints, dims)
-            for split in names.values()
-            for number, name in enumerate(split)
-        ]
-        return write(tmp_path / "moves.pkl", clips, names)
-
-    return make
-
-
-def train(pickle: Path, *more: object, script=main_only_pose) -> Path:
-    """Train an epoch; return the run."""
-    out = pickle.parent / "out"
-    line = ["--annotations", pickle, "--experiment_path", out, "--threads", 1, "-j", 0]
-    defaults = ["--epochs", 1, "-b", 4, "--iter_size", 1, "--pose_frames", 8, "--num_people", 1]
-    script.main(list(map(str, [*line, *defaults, *more])))
-    return newest(out)
-
-
-def newest(out: Path) -> Path:
-    """Return the run that was begun last."""
-    return max(out.glob("experiments/*/*/*"), key=lambda run: run.stat().st_mtime_ns)
-
-
-def score(run: Path, *more: object):
-    return tester.main(list(map(str, ["--weights", run / "last.pth.tar", "--no_report", *more])))
+    return partial(write_moves, tmp_path)
 
 
 @pytest.mark.parametrize(

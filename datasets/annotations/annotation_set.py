@@ -14,6 +14,9 @@ from datasets.annotations.table import BROKEN, LISTED, NONE, array_at
 from errors import InputError
 from ops.skeleton import SkeletonLayout, layout_of_size
 
+# The split of a file that names none.
+EVERYTHING = "everything"
+
 
 class AnnotationSet:
     """The clips of an annotation pickle. It can be sent to other processes at no cost.
@@ -49,8 +52,13 @@ class AnnotationSet:
 
     @property
     def splits(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the clips of each split."""
-        return self.store.splits
+        """Return the clips of each split; a bare list is one, `EVERYTHING`."""
+        return {EVERYTHING: self.names} if self.is_bare else self.store.splits
+
+    @property
+    def is_bare(self) -> bool:
+        """Say whether the file has annotations and no splits."""
+        return not self.store.splits
 
     def label(self, name: str) -> int | None:
         """Return the class of a clip, None where the pickle does not say it."""
@@ -219,8 +227,9 @@ def layout_of(store: Store, layout: SkeletonLayout | None) -> SkeletonLayout | s
     if layout is not None:
         if len(layout) != V:
             return (
-                f"has {V} joints, --skeleton_layout {layout.name} has {len(layout)}: name the "
-                "layout of the file"
+                f"has {V} joints, {layout.name} has {len(layout)}: name the layout of the file as "
+                "--skeleton_layout; for a model that was trained on other joints convert the "
+                "keypoints to its layout"
             )
         return layout if layout.dims == dims else replace(layout, dims=dims)
     guess = layout_of_size(V, dims)

@@ -94,9 +94,9 @@ def _broken(
     ]
     broken = {finding.sample for finding in errors}
     if broken and not skip:
-        first = errors[0]
+        first, names = errors[0], " and ".join(dict.fromkeys(splits))
         raise InputError(
-            f"{found.path} has {len(broken)} broken clips in split {' and '.join(splits)}; the "
+            f"{found.path} has {len(broken)} broken clips in split {names}; the "
             f"first: clip {first.sample[:80]!r} {first.text}. Name all of them with "
             "tools/check_annotations.py, mend them, or leave them out with --skip_broken"
         )

@@ -18,6 +18,9 @@ PYSKL, MMACTION2 = "PYSKL", "MMAction2"
 _STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
 _MOST_CONFIG = 200_000  # characters; real ones have some thousand
 
+# That published data hold; a note may say anything.
+_MOST_PEOPLE = 10
+
 
 def toolbox_of(state: Mapping[str, Any], meta: object, network: SkeletonNetwork | None) -> str:
     """Say which toolbox wrote a file: "PYSKL", "MMAction2", or "" where nothing tells.
@@ -67,7 +70,8 @@ def told_options(
     if network.is_graph:
         # Both toolboxes show two people to graph networks unless they are told otherwise.
         people = re.search(r"num_person\s*=\s*(\d{1,2})\b", config)
-        options["num_people"] = network.people or (int(people[1]) if people else 2)
+        told = int(people[1]) if people else 2
+        options["num_people"] = network.people or (told if 1 <= told <= _MOST_PEOPLE else 2)
         return options | _normalisation(toolbox_of(state, meta, network), network)
     return options | {"pose_normalize": "none", "posec3d_stages": list(network.stages)}
 

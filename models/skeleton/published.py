@@ -228,6 +228,10 @@ _GRAPH_NETWORKS = (
 )
 
 
+# Networks with batch norm of its own for each person: their number is part of the network.
+_NORMS_PEOPLE = ("agcn", "aagcn", "ctrgcn")
+
+
 def _graph_network(name: str, encoder: Mapping[str, Tensor], first: str) -> SkeletonNetwork:
     stacks = (tensor for key, tensor in encoder.items() if key.rpartition(".")[2] in ("A", "PA"))
     joints = next((stack.shape[-1] for stack in stacks if stack.ndim >= 2), None)
@@ -235,8 +239,9 @@ def _graph_network(name: str, encoder: Mapping[str, Tensor], first: str) -> Skel
     channels = next((conv.shape[1] for conv in convs if conv.ndim == 4), STREAM_CHANNELS)
     norm = encoder.get("data_bn.weight")
     people = None
-    if norm is not None and joints and channels and norm.numel() != joints * channels:
-        people = norm.numel() // (joints * channels)
+    if norm is not None and joints and channels:
+        count = norm.numel() // (joints * channels)
+        people = count if count != 1 or name in _NORMS_PEOPLE else None
     return SkeletonNetwork(name, joints, channels, people)
 
 

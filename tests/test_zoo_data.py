@@ -1,0 +1,199 @@
+"""What pickles, options and weights that do not fit come to in the training of skeleton models."""
+
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+import main_only_pose
+import test_models as tester
+from datasets.loading import build_train_loader
+from datasets.opening import open_dataset
+from errors import InputError
+from models import build_model
+from models.weights import checkpoint_options
+from opts import parse_pose_train_args, parse_train_args
+from tests.making_annotations import annotation, write
+from tests.small_zoo_runs import SPLITS, score, train, write_moves
+
+
+@pytest.fixture
+def pickle(tmp_path: Path, monkeypatch):
+    """Return what writes a pickle of three splits; stores go below the test's folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return partial(write_moves, tmp_path)
+
+
+def loader_of(file: Path, *more: str):
+    line = ["--annotations", str(file), "--pose_frames", "8", "-b", "4", *more]
+    args = parse_pose_train_args(line)
+    return build_train_loader(args, open_dataset(args))
+
+
+def with_frames(file: Path, size: tuple[int, int], make_frames) -> list[str]:
+    """Give the clips of a pickle frames of a size; return the options of a late fusion."""
+    for split, count in SPLITS.items():
+        for number in range(count):
+            name = f"{split}{number}"
+            make_frames(file.parent / "moves" / "frames" / name, 10 + len(name), size=size)
+    line = ["--annotations", file, "--dataset_path", file.parent, "--late_fusion_poses_fast"]
+    line += ["--pose_model", "stgcnpp", "--pose_frames", 8, "--num_segments", 2, "--epochs", 1]
+    line += ["--arch", "resnet18", "--width", 8, "--input_size", 32, "--pretrained", "none"]
+    return list(map(str, [*line, "-b", 4, "-j", 0, "--threads", 1]))
+
+
+def test_frames_go_with_the_keypoints_of_a_pickle(pickle, make_frames, tmp_path):
+    line = with_frames(pickle(), (64, 36), make_frames)
+    assert 0 <= main.main([*line, "--experiment_path", str(tmp_path / "out")]) <= 1
+
+
+def test_three_dimensions_do_not_follow_crops_of_frames(pickle, make_frames):
+    line = with_frames(pickle(joints=25, dims=3), (64, 36), make_frames)
+    with pytest.raises(InputError, match="3 dimensions, which do not follow"):
+        main.main(line)
+
+
+def test_keypoints_of_frames_of_another_shape_are_refused(pickle, make_frames):
+    line = with_frames(pickle(img_shape=(64, 36)), (64, 36), make_frames)
+    with pytest.raises(InputError, match="36x64 pixels, those that were found have 64x36"):
+        main.main(line)
+
+
+def test_clips_without_frames_are_named(pickle, make_frames, tmp_path):
+    line = with_frames(pickle(), (64, 36), make_frames)
+    (tmp_path / "moves" / "frames" / "val3").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="clip val3 has neither images"):
+        main.main(line)
+
+
+def test_volumes_show_everybody_and_batches_are_filled_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [f"clip{number}" for number in range(4)]
+    clips = [annotation(n, 9, people=i + 1, label=i % 2) for i, n in enumerate(names)]
+    file = write(tmp_path / "crowd.pkl", clips, {"train": names})
+    (batch,) = loader_of(file, "--pose_model", "posec3d", "--val_split", "train")
+    assert batch.skeletons.shape[:4] == (4, 8, 4, 17)
+    people = batch.present.any(dim=1).sum(dim=1)
+    expected = [int(name.removeprefix("clip")) + 1 for name in batch.clips]
+    assert people.tolist() == expected
+    (graph,) = loader_of(file, "--pose_model", "stgcnpp", "--val_split", "train")
+    assert graph.skeletons.shape[2] == 2
+
+
+@pytest.mark.parametrize("dataset", ["moves", "something-v1"])
+def test_clips_that_may_not_be_mirrored_are_not(pickle, dataset):
+    file = pickle()
+    more = ["--pose_model", "posec3d", "--dataset", dataset]
+    more += ["--no_flip"] * (dataset == "moves")
+    spec = loader_of(file, *more).dataset.spec.skeleton
+    assert spec.augmentation.flip == 0
+    plain = loader_of(file, "--pose_model", "posec3d").dataset.spec.skeleton
+    assert plain.augmentation.flip == 0.5
+
+
+def test_a_layout_without_sides_is_told_of_before_it_is_mirrored(pickle, tmp_path, capsys):
+    (tmp_path / "star.json").write_text(
+        '{"num_node": 7, "center": 0, "inward": [[1, 0], [2, 0], [3, 0], [4, 0], [5, 0], [6, 0]]}'
+    )
+    more = ["--pose_model", "stgcnpp", "--skeleton_layout", str(tmp_path / "star.json")]
+    loader_of(pickle(joints=7), *more, "--pose_flip", "0.5")
+    assert "names no left and right" in capsys.readouterr().out
+
+
+def test_models_of_single_frames_refuse_other_joints_at_once(pickle, tmp_path):
+    with pytest.raises(InputError, match="sees those of coco17 alone"):
+        train(pickle(joints=18), "--pose_model", "conv1d")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bare_list_is_trained_on_and_tested_whole_by_another_model(pickle, tmp_path):
+    run = train(pickle(), "--pose_model", "stgcnpp")
+    names = [f"other{number}" for number in range(12)]
+    clips = [annotation(name, 9, 1, label=number % 2) for number, name in enumerate(names)]
+    bare = write(tmp_path / "bare.pkl", clips)
+    assert score(run, "--annotations", bare, "--dataset", "bare").total == 12
+    options = ["--pose_model", "stgcnpp", "--experiment_path", tmp_path / "bare"]
+    own = train(bare, *options)
+    assert own.parent.parent.name in ("bare", "moves")
+
+
+def published(folder: Path, num_people: int = 2, model: str = "stgcnpp", note: str = "") -> Path:
+    """Write weights of two classes under published names."""
+    line = ["--dataset", "synthetic", "--pose_model", model, "--num_people", str(num_people)]
+    state = build_model(parse_pose_train_args(line), 2).state_dict()
+    names = {
+        key.replace("encoder.", "backbone.").replace("head.linear", "cls_head.fc_cls"): value
+        for key, value in state.items()
+    }
+    torch.save({"meta": {"config": note}, "state_dict": names}, folder / "j.pth")
+    return folder / "j.pth"
+
+
+def test_published_weights_are_tested_on_a_pickle_without_further_options(pickle, tmp_path):
+    line = ["--weights", published(tmp_path), "--annotations", pickle(), "--output", tmp_path / "o"]
+    metrics = tester.main(list(map(str, [*line, "--num_clips", 2, "--softmax", "--no_report"])))
+    assert metrics.total == SPLITS["test"]
+
+
+def test_the_people_of_published_weights_are_told(tmp_path):
+    assert checkpoint_options(published(tmp_path, 1, "agcn"))["num_people"] == 1
+    assert checkpoint_options(published(tmp_path, 3, "aagcn"))["num_people"] == 3
+    for note, people in (("num_person=0", 2), ("num_person=4", 4), ("num_person=99", 2)):
+        assert checkpoint_options(published(tmp_path, note=note))["num_people"] == people
+
+
+def test_options_beside_a_recipe_win():
+    base = ["--dataset", "synthetic"]
+    found = parse_pose_train_args([*base, "--recipe", "stgcnpp", "--optimizer", "adamw"])
+    assert (found.optimizer, found.nesterov, found.repeat) == ("adamw", False, 5)
+    line = [*base, "--recipe", "stgcn_vanilla", "--lr_schedule", "cosine_step", "--epochs", "3"]
+    found = parse_pose_train_args(line)
+    assert (found.lr_schedule, found.lr_steps, found.epochs) == ("cosine_step", None, 3)
+    assert (found.pose_frames, found.tcn_dropout) == (300, 0.5)
+
+
+@pytest.mark.parametrize("recipe", ["stgcn", "agcn", "ctrgcn", "posec3d", "stgcn_vanilla"])
+def test_recipes_of_skeletons_make_a_network(recipe):
+    found = parse_pose_train_args(["--dataset", "synthetic", "--recipe", recipe])
+    assert isinstance(found, Namespace)
+    assert sum(p.numel() for p in build_model(found, 60).parameters()) > 1e6
+
+
+@pytest.mark.parametrize("recipe", ["rgbpose", "rgbpose_rgb", "rgbpose_pose"])
+def test_recipes_of_frames_and_skeletons_make_a_network(recipe):
+    found = parse_train_args(["--dataset", "synthetic", "--recipe", recipe])
+    assert found.fusion == "rgbpose"
+    streams = {"rgbpose": 2}.get(recipe, 1)
+    assert len(build_model(found, 2).streams) == streams
+
+
+def test_the_last_epoch_of_a_run_on_two_splits_is_not_called_chosen(pickle, capsys):
+    run = train(pickle(splits={"train": 8, "val": 4}), "--pose_model", "stgcnpp")
+    capsys.readouterr()
+    score(run)
+    printed = capsys.readouterr().out
+    assert "the clips chose no epoch" in printed
+    assert "these clips chose the epoch" not in printed
+    line = ["--weights", str(run / "best.pth.tar"), "--no_report"]
+    tester.main(line)
+    assert "these clips chose the epoch" in capsys.readouterr().out
+
+
+def test_tracks_of_a_pickle_reach_the_network_as_they_are(pickle):
+    file = pickle()
+    options = ["--pose_model", "stgcnpp", "--pose_normalize", "none", "--pose_sampling", "pad_zero"]
+    batch = next(iter(loader_of(file, *options, "--pose_frames", "40")))
+    assert batch.skeletons.shape[1] == 40
+    assert np.isfinite(batch.skeletons.numpy()).all()
+    assert (batch.skeletons[:, -1] == 0).all()
+
+
+def test_nothing_else_than_a_pickle_is_opened(tmp_path):
+    with pytest.raises(InputError, match="is not there|cannot be read|No such file"):
+        main_only_pose.main(
+            ["--annotations", str(tmp_path / "no.pkl"), "--pose_model", "stgcnpp", "--epochs", "1"]
+        )
