@@ -289,5 +289,7 @@ RULES: dict[str, Rule] = {
     "fold_seed": _SEED,
     "fold_val": _or_none(_real(0, 1)),
     "annotations": _or_none(_TEXT),
+    "keypoint_files": _or_none(_TEXT),
+    "skip_broken": _FLAG,
     **dict.fromkeys(("train_split", "val_split", "test_split"), _or_none(_TEXT)),
 }

@@ -247,4 +247,4 @@ def test_odd_names_stay_one_line(workers):
 def test_a_name_that_cannot_be_made_does_no_harm():
     loader = make_loader(Clips(fail(MemoryError())), workers=1)
     loader._name_of = lambda key: [][key.index]
-    assert "SampleKey(epoch=0, index=5)" in message(loader)
+    assert "SampleKey(epoch=0, index=5" in message(loader)
