@@ -61,12 +61,38 @@ class Head(nn.Module):
         return self.linear(self.dropout(features))
 
 
-class ClipClassifier(nn.Module):
+class Classifier(nn.Module):
+    """An encoder and a head; the encoder may be frozen.
+
+    Attributes:
+        encoder: what the head classifies the features of.
+    """
+
+    encoder: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_frozen = False
+
+    def freeze_encoder(self) -> None:
+        """Train the head alone from here on; running statistics of the encoder stay too."""
+        self.encoder.requires_grad_(False)
+        self._is_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self._is_frozen:
+            self.encoder.eval()
+        return self
+
+
+class ClipClassifier(Classifier):
     """Encode segments, classify each, average over the clip."""
 
     def __init__(self, encoder: Encoder, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self._is_frozen = False
         self.encoder: Encoder = encoder
         self.head = Head(
             encoder.feature_dim,
@@ -87,16 +113,3 @@ class ClipClassifier(nn.Module):
         batch = Batch.of(batch).prepared()
         logits = self.head(self.encoder(batch))  # (B, T, K)
         return average(logits, self.encoder.segment_mask(batch))
-
-    def freeze_encoder(self) -> None:
-        """Train the head alone from here on; running statistics of the encoder stay too."""
-        self.encoder.requires_grad_(False)
-        self._is_frozen = True
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; a frozen encoder stays in evaluation."""
-        super().train(mode)
-        if self._is_frozen:
-            self.encoder.eval()
-        return self

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from models.skeleton.stgcnpp import way_around
 from models.skeleton.trunk import SkeletonGCN
-from ops.graph import adjacency_stack, along_graph
-from ops.skeleton import SkeletonLayout
+from ops.graph import along_graph
 from ops.temporal import TemporalConv, init_conv
 
 
@@ -124,18 +123,8 @@ class AGCN(SkeletonGCN):
     """
 
     norms_people = True
+    keeps_graph = True
     attends = False
-
-    def __init__(
-        self,
-        layout: SkeletonLayout,
-        in_channels: int = 3,
-        num_people: int = 2,
-        pooling: str = "mean",
-    ) -> None:
-        super().__init__(layout, in_channels, num_people, pooling)
-        # Published weights hold the body's graph once more. Nothing reads it.
-        self.register_buffer("A", adjacency_stack(layout, self.graph))
 
     def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
         """Make a graph convolution whose graph is learnt, and depends on the data."""

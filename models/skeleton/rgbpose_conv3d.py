@@ -7,12 +7,13 @@ frames, the pose pathway four times as many heatmaps of a quarter of the size.
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from errors import InputError
+from models.classifier import Classifier
 from models.skeleton.posec3d import VolumeDrawing, pose_stages
 from models.skeleton.slowonly import SlowOnly, Stage
 from ops.batch import Batch
@@ -192,7 +193,7 @@ class StreamHead(nn.Module):
         }
 
 
-class RGBPoseConv3D(nn.Module):
+class RGBPoseConv3D(Classifier):
     """The whole classifier: frames and skeletons in, classes out.
 
     Args:
@@ -225,12 +226,11 @@ class RGBPoseConv3D(nn.Module):
             raise InputError(
                 f"RGBPose-Conv3D has no streams {streams!r}: choose from both, rgb, pose"
             )
-        self._is_frozen = False
         self.num_classes = num_classes
         self.streams = STREAMS if streams == "both" else (streams,)
         self.drawing = VolumeDrawing(layout, "joint", SIGMA) if "pose" in self.streams else None
         detached = zip(STREAMS, (rgb_detach, pose_detach), strict=True)
-        self.encoder = RGBPosePaths(
+        self.encoder: RGBPosePaths = RGBPosePaths(
             len(layout),
             self.streams,
             tuple(stream for stream, is_detached in detached if is_detached),
@@ -268,19 +268,6 @@ class RGBPoseConv3D(nn.Module):
         if self.training:
             return logits
         return logits.float().log_softmax(dim=2).logsumexp(dim=1) - math.log(len(self.streams))
-
-    def freeze_encoder(self) -> None:
-        """Train the head alone from here on; running statistics of the encoder stay too."""
-        self.encoder.requires_grad_(False)
-        self._is_frozen = True
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; a frozen encoder stays in evaluation."""
-        super().train(mode)
-        if self._is_frozen:
-            self.encoder.eval()
-        return self
 
 
 def _frames_of(batch: Batch) -> Tensor:

@@ -63,6 +63,7 @@ class SkeletonGCN(Encoder):
         feature_dim: D.
         shares_dropout: a head must drop the same features of all segments of a clip.
         graph: the `mode` of `ops.graph.adjacency_stack`.
+        keeps_graph: published weights hold the graph once more, as `A`, which nothing reads.
         norms_people: each person has batch norm of its own: a batch must have exactly M.
     """
 
@@ -71,6 +72,7 @@ class SkeletonGCN(Encoder):
     head_std = 0.01
     graph = "spatial"
     norms_people = False
+    keeps_graph = False
 
     def __init__(
         self,
@@ -89,6 +91,8 @@ class SkeletonGCN(Encoder):
         folded = num_people if self.norms_people else 1
         self.data_bn = nn.BatchNorm1d(folded * len(layout) * in_channels)
         graphs = adjacency_stack(layout, self.graph)
+        if self.keeps_graph:
+            self.register_buffer("A", graphs)
         self.gcn = nn.ModuleList()
         channels = in_channels
         for index, (width, stride) in enumerate(BLOCKS):
