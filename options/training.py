@@ -47,7 +47,8 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
-        help="published settings of a skeleton model, as defaults of all other options",
+        help="settings of a skeleton model as published, or small: ours for some hundred clips; as "
+        "defaults of all other options",
     )
     group.add_argument("--epochs", type=positive, default=120, help="passes over the training list")
     group.add_argument(

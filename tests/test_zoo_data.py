@@ -156,7 +156,7 @@ def test_options_beside_a_recipe_win():
     assert (found.pose_frames, found.tcn_dropout) == (300, 0.5)
 
 
-@pytest.mark.parametrize("recipe", ["stgcn", "agcn", "ctrgcn", "posec3d", "stgcn_vanilla"])
+@pytest.mark.parametrize("recipe", ["stgcn", "agcn", "ctrgcn", "posec3d", "stgcn_vanilla", "small"])
 def test_recipes_of_skeletons_make_a_network(recipe):
     found = parse_pose_train_args(["--dataset", "synthetic", "--recipe", recipe])
     assert isinstance(found, Namespace)
