@@ -15,7 +15,6 @@ from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
 from datasets.loading import build_eval_loader
 from datasets.opening import SPLITS, DataSource
-from datasets.records import PUBLISHED, PUBLISHED_LAST
 from errors import InputError
 from machine import (
     StopRequest,
@@ -26,7 +25,6 @@ from machine import (
     tune_network,
 )
 from models import build_model
-from models.reading import is_ours
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
 from options.skeletons import with_layout
 from options.testing import adopt_options
@@ -37,9 +35,9 @@ from results.ensembles import TunedWeights, combine, normalise_weights, refuse_t
 from results.group_intervals import GroupIntervals
 from results.metrics import Metrics
 from results.score_files import ClipScores, read_scores
-from results.selection import names_protocol, overlap_protocol, selection_reasons
-from resume import find_seen_clips, refuse_seen_clips, shared_by_lists
+from results.selection import selection_reasons
 from scoring import evaluate
+from seen_clips import check_seen, published_protocol
 
 # Views of skeletons in one forward pass.
 _MOST_SKELETONS = 64
@@ -185,8 +183,8 @@ def score_list(
             announce=assembly.announce,
             share=ranks.own_share,
         )
-    seen = _check_seen(args, source, split, assembly.clips_of(clips))
-    protocol = _published_protocol(args) if source.is_published else seen
+    seen = check_seen(args, source, split, assembly.clips_of(clips))
+    protocol = published_protocol(args) if source.is_published else seen
     model = build_model(with_layout(args, source.row.layout), len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
     layout = choose_channels_last(args.channels_last, device, None)
@@ -216,42 +214,6 @@ def score_list(
         protocol=protocol,
     )
     return scores, assembly.clips_of(clips)
-
-
-def _published_protocol(args: argparse.Namespace) -> str:
-    """Return the protocol of scores on a test list that is the val list, too."""
-    content = read_checkpoint(args.weights)
-    epoch = content.get("epoch") if is_ours(content) else None
-    # A finished run stands before an epoch that it will not see: the last state was not chosen.
-    is_last = epoch is not None and epoch == (content.get("args") or {}).get("epochs")
-    return PUBLISHED_LAST if is_last and not args.weights.name.startswith("best") else PUBLISHED
-
-
-def _check_seen(
-    args: argparse.Namespace, source: DataSource, split: str, clips: ClipDataset
-) -> str:
-    """Refuse test clips that the model has seen; with `--allow_overlap` count them instead.
-
-    Val clips chose the epoch, and are only counted where they were trained on.
-
-    Returns:
-        What of the clips is in other lists, as the `protocol` of scores; "" when they are apart.
-
-    Raises:
-        InputError: the model has seen test clips, and may not.
-    """
-    content = read_checkpoint(args.weights)
-    lists = ("train", "val") if split == "test" else ("train",)
-    seen = find_seen_clips(content, source, split, clips, lists)
-    if split == "val":
-        return overlap_protocol(seen.phrases(split))
-    if not args.allow_overlap:
-        refuse_seen_clips(seen, source, clips, args.weights)
-        return names_protocol(seen.name_phrases(split))
-    found = seen.phrases(split) or shared_by_lists(source, clips)
-    if not found:
-        return names_protocol(seen.name_phrases(split))
-    return overlap_protocol([*found, *seen.name_phrases(split)])
 
 
 def _refuse_tuning(model: Scored) -> None:

@@ -3,24 +3,15 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import opts
 from checkpoints import CheckpointFolder
 from console import warn
-from datasets.catalogue import find_row
-from datasets.clip_table import ClipRow, load_table
-from datasets.clips import ClipDataset
-from datasets.facts import hash_records
-from datasets.leakage import find_overlaps
-from datasets.opening import SPLITS, DataSource
-from datasets.records import ClipRecord, fingerprints
 from errors import InputError
 from files import read_regular
 from reports import RunFolder, plain
@@ -172,130 +163,3 @@ def different_options(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list
     """Return the options in which two commands differ so that their numbers do too."""
     shared = sorted(stored.keys() & now.keys() - FREE_OPTIONS)
     return [name for name in shared if stored[name] != now[name]]
-
-
-# ---------------------------------------------------------------- clips that it has seen
-
-
-@dataclass(frozen=True, slots=True)
-class SeenClips:
-    """Which of N clips a checkpoint was made with.
-
-    Attributes:
-        sure: list of the checkpoint -> (N,) bool, clips that were in it.
-        named: the same of clips that have the name of one in it, in a data set of another name;
-            nothing says whether they are the same.
-    """
-
-    sure: Mapping[str, np.ndarray]
-    named: Mapping[str, np.ndarray]
-
-    def phrases(self, split: str) -> list[str]:
-        """Return what was found, for `overlap_protocol`; `split` is what the clips are of."""
-        return [
-            f"{seen.sum()} of {len(seen)} {split} clips were in the {name} list of the checkpoint"
-            for name, seen in self.sure.items()
-            if seen.any()
-        ]
-
-    def name_phrases(self, split: str) -> list[str]:
-        """Return the same of names that coincide, for `names_protocol`."""
-        return [
-            f"{seen.sum()} of {len(seen)} {split} clips have the names of clips in the {name} list "
-            "of the checkpoint, whose data set has another name"
-            for name, seen in self.named.items()
-            if seen.any()
-        ]
-
-
-def find_seen_clips(
-    content: Any, source: DataSource, split: str, clips: ClipDataset, lists: Sequence[str]
-) -> SeenClips:
-    """Find the clips that a checkpoint was made with.
-
-    In the data set that it was trained on names tell. In one of another name they prove nothing,
-    since many are called 00001: there the same list, or the same contents by the `clips.csv` of
-    both data sets, are proof, and other contents prove the contrary.
-
-    Args:
-        content: the checkpoint; a foreign one knows no clips.
-        source: the data set of `clips`.
-        split: the list that they are of.
-        clips: N.
-        lists: out of "train" and "val", those of the checkpoint to look at.
-    """
-    known = (content.get("clips") if isinstance(content, Mapping) else None) or {}
-    seen = {name: known[name].numpy() for name in lists if name in known}
-    has_name = {name: np.isin(clips.fingerprints, one) for name, one in seen.items()}
-    stored = content.get("args", {}) if seen else {}
-    if stored.get("dataset") == source.row.name:
-        return SeenClips(has_name, {})
-    theirs = _table_of(stored)
-    marks = fingerprints([ClipRecord(name, 1, 0) for name in theirs])
-    own = load_table(source.root)
-    hashes = (content.get("data") or {}).get("lists") or {} if seen else {}
-    own_hash = hash_records(source.records(split)) if hashes else ""
-    sure, named = {}, {}
-    for name, one in seen.items():
-        trained = zip(theirs.values(), np.isin(marks, one).tolist(), strict=True)
-        contents = {_content(row) for row, is_in in trained if is_in} - {""}
-        keys = [_content(own.get(clip.record.name)) for clip in clips.clips]
-        is_same = np.array([key in contents for key in keys], bool)
-        is_same |= bool(own_hash) and hashes.get(name, {}).get("sha256") == own_hash
-        is_other = np.array([
-            bool(key) and _content(theirs.get(clip.record.name)) not in ("", key)
-            for key, clip in zip(keys, clips.clips, strict=True)
-        ], bool)  # fmt: skip
-        sure[name] = is_same
-        named[name] = has_name[name] & ~is_same & ~is_other
-    return SeenClips(sure, named)
-
-
-def _table_of(stored: Mapping[str, Any]) -> dict[str, ClipRow]:
-    """Return the `clips.csv` that a checkpoint was trained with, if it can still be read."""
-    name, place = stored.get("dataset"), stored.get("dataset_path")
-    if not isinstance(name, str) or not isinstance(place, str):
-        return {}
-    try:
-        return load_table(Path(place) / find_row(name).folder)
-    except (InputError, OSError):
-        return {}
-
-
-def _content(row: ClipRow | None) -> str:
-    return f"{row.sha256} {row.first_frame}" if row is not None and row.sha256 else ""
-
-
-def refuse_seen_clips(seen: SeenClips, source: DataSource, clips: ClipDataset, path: Path) -> None:
-    """Make sure that a network is not tested on clips that it was trained or selected on.
-
-    Args:
-        seen: of `clips`.
-        source: the data set; val may be the test list where it says so.
-        clips: to test on.
-        path: of the checkpoint, for the message.
-
-    Raises:
-        InputError: it is; the clips are counted.
-    """
-    for split, shared in seen.sure.items():
-        if source.is_published and split == "val":
-            continue
-        if shared.any():
-            name = clips.clips[int(shared.argmax())].record.name
-            raise InputError(
-                f"{path} was made with {int(shared.sum())} of these clips in its {split} list, "
-                f"such as {name}: a result on them is no test; name another list or add "
-                "--allow_overlap"
-            )
-
-
-def shared_by_lists(source: DataSource, clips: ClipDataset) -> list[str]:
-    """Return what the other lists share with the tested clips: names, contents or groups."""
-    records = {s: source.records(s) for s in SPLITS if s != "test" and source.has(s)}
-    records["test"] = tuple(clip.record for clip in clips.clips)
-    found: dict[str, str] = {}
-    for overlap in find_overlaps(records, load_table(source.root)):
-        if overlap.other == "test":
-            found.setdefault(overlap.one, f"the {overlap.one} and test lists {overlap.text()}")
-    return list(found.values())

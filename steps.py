@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +21,7 @@ from errors import InputError
 from machine import StopRequest, is_out_of_memory
 from ops.batch import Batch, labels_of
 from ops.dealing import Part
+from ops.losses import classifier_losses
 from ops.sync_norm import set_synced
 from optim import NonFinite, StepWatch
 from ranks import Ranks
@@ -266,24 +266,16 @@ def _loss(network: nn.Module, batch: Batch, settings: StepSettings, totals: Tens
     with torch.autocast(settings.device.type, settings.amp_dtype, enabled=bool(settings.amp_dtype)):
         # Without names: a compiled network would be compiled anew for other ones.
         logits = network(replace(batch, label=None, clips=()))
-    logits, labels = logits.float(), labels_of(batch)
-    heads = logits.unbind(1) if logits.ndim == 3 else (logits,)
-    weights = settings.head_weights or (1.0,) * len(heads)
-    said = sum(w * head.detach().softmax(1) for w, head in zip(weights, heads, strict=True))
-    totals[1] += (torch.as_tensor(said).argmax(1) == labels).sum()
-    totals[2] += len(logits)
-    losses = [
-        w
-        * F.cross_entropy(
-            head,
-            labels,
-            settings.class_weights,
-            reduction="sum",
-            label_smoothing=settings.label_smoothing,
-        )
-        for w, head in zip(weights, heads, strict=True)
-    ]
-    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+    loss, right = classifier_losses(
+        logits.float(),
+        labels_of(batch),
+        settings.head_weights,
+        settings.class_weights,
+        settings.label_smoothing,
+    )
+    totals[1] += right
+    totals[2] += len(batch) * batch.views
+    return loss
 
 
 def _flat_gradient(model: nn.Module) -> Tensor:

@@ -1,5 +1,6 @@
 """Where the frames of a listed clip come from: its folder of images, or its part of a video."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def find_frames(root: Path, record: ClipRecord, table: Mapping[str, ClipRow]) ->
     """
     folder = root / "frames" / record.name
     row = table.get(record.name)
-    if row is None and not folder.is_dir():
+    if row is None and not os.path.lexists(folder):
         raise InputError(
-            f"clip {record.name[:200]} has neither images in {folder} nor a line in "
+            f"clip {record.name[:200]} has neither a folder in {root / 'frames'} nor a line in "
             f"{root / NAME}: extract its frames there, or prepare its video with "
             "process_dataset_videos.py"
         )

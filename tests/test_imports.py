@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "explanation": {*DATA, "models", "results"},
     "deployment": {*DATA, "models", "results"},
     "prediction": {*DATA, "models", "results", "deployment"},
-    "resume": {*DATA, "models", "results", "reports", "checkpoints"},
+    "resume": {*DATA, "models", "reports", "checkpoints"},
+    "seen_clips": {*DATA, "models", "results"},
     "saving": {"checkpoints"},
     "assembly": {*DATA, "models", "machine", "optim", "ranks", "engine"},
     "session": {
@@ -68,7 +69,7 @@ MAY_IMPORT = {
         "ranks",
         "scoring",
         "reports",
-        "resume",
+        "seen_clips",
         "assembly",
     },
     "pages": {

@@ -66,7 +66,7 @@ def test_keypoints_of_frames_of_another_shape_are_refused(pickle, make_frames):
 def test_clips_without_frames_are_named(pickle, make_frames, tmp_path):
     line = with_frames(pickle(), (64, 36), make_frames)
     (tmp_path / "moves" / "frames" / "val3").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="clip val3 has neither images"):
+    with pytest.raises(InputError, match="clip val3 has neither a folder"):
         main.main(line)
 
 

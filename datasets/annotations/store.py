@@ -32,7 +32,6 @@ from errors import InputError
 from files import open_regular, replacing_folder, write_text
 
 _FORMAT = 1
-_PIECE = 2**22
 # A change within the same tick of a file system's clock leaves no other time.
 _TICK_SECONDS = 2.0
 
@@ -272,15 +271,12 @@ def _identity(path: Path) -> list[int]:
 
 def _sum(path: Path) -> str:
     try:
-        digest = hashlib.sha256()
         with open_regular(path) as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): name an annotation pickle"
         ) from None
-    return digest.hexdigest()
 
 
 def _short(text: str) -> str:
