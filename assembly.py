@@ -38,7 +38,8 @@ from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
 from optim import Schedule, balanced_class_weights, build_optimizer
-from options.skeletons import sees_whole_clips, with_layout
+from options.recipes import is_of_volumes
+from options.skeletons import draws_volumes, sees_whole_clips, with_layout
 from ranks import Ranks
 
 
@@ -296,6 +297,9 @@ def _introduce(session: Session) -> None:
         say("note: this CPU has no bfloat16 instructions: --with_amp makes it slower here")
     if args.fusion == "late" and args.pose_weights is None:
         say("note: --late_fusion_poses without --pose_weights reads keypoint files, as _fast does")
+    if args.recipe is not None and is_of_volumes(args.recipe) != draws_volumes(args):
+        kind = "heatmap volumes" if is_of_volumes(args.recipe) else "graphs of joints"
+        say(f"note: --recipe {args.recipe} was made for {kind}, which {network} does not see")
     train, val = (len(clips_of(loader)) for loader in (session.train_clips, session.val_clips))
     say(
         f"{args.dataset}: {train} training and {val} validation clips, "

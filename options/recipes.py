@@ -102,3 +102,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "rgbpose_streams": "both",
     },
 }
+
+
+def is_of_volumes(recipe: str) -> bool:
+    """Say whether a recipe was made for networks that see heatmap volumes."""
+    values = RECIPES[recipe]
+    return values.get("fusion") == "rgbpose" or values.get("pose_model") == "posec3d"

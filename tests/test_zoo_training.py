@@ -216,3 +216,14 @@ def test_rgbpose_begins_with_its_two_streams(dataset, tmp_path):
         alone["encoder.rgb_path.conv1.conv.weight"].shape
     )
     assert score(newest(out), "--split", "val").total > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "said"),
+    [("posec3d", "stgcn", True), ("small", "stgcn", False), ("posec3d", "posec3d", False)],
+)
+def test_a_recipe_of_the_other_kind_is_said(pickle, capsys, recipe, model, said):
+    volumes = ["--pose_size", 16, "--repeat", 1] if model == "posec3d" else []
+    train(pickle(), "--recipe", recipe, "--pose_model", model, *volumes)
+    note = f"note: --recipe {recipe} was made for heatmap volumes, which"
+    assert (note in capsys.readouterr().out) == said
