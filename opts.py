@@ -8,6 +8,7 @@ Functions below the scripts get the values that they need; only `models.build_mo
 import argparse
 from collections.abc import Sequence
 
+from options.annotations import add_annotation_options
 from options.caching import add_cache_options, check_cache
 from options.groups import (
     add_augmentation_options,
@@ -24,7 +25,6 @@ from options.skeletons import (
     ZOO_FIXED_OPTIONS,
     ZOO_INPUT_OPTIONS,
     ZOO_MODEL_OPTIONS,
-    add_annotation_options,
     add_rgbpose_options,
     check_zoo,
     fill_zoo_defaults,
@@ -81,6 +81,7 @@ SOURCE_OPTIONS = (
     "fold_val",
     "annotations",
     "keypoint_files",
+    "min_box_score",
     "skip_broken",
     "train_split",
     "val_split",

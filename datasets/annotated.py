@@ -10,6 +10,7 @@ import numpy as np
 from console import warn
 from datasets.annotations.annotation_set import EVERYTHING, AnnotationSet, open_annotations
 from datasets.annotations.choosing import Chosen, choose_clips
+from datasets.annotations.kinetics import Decompression
 from datasets.catalogue import DatasetRow
 from datasets.clip_table import load_table
 from datasets.poses import Poses
@@ -112,7 +113,11 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
         InputError: it cannot be read, lacks a split, or has broken clips.
     """
     found = open_annotations(
-        args.annotations, layout_of(args.skeleton_layout), cache, args.keypoint_files
+        args.annotations,
+        layout_of(args.skeleton_layout),
+        cache,
+        args.keypoint_files,
+        Decompression(min_box_score=args.min_box_score),
     )
     _refuse_layout(args, found)
     chosen = choose_clips(

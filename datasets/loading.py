@@ -126,6 +126,8 @@ def _skeleton_spec(args: argparse.Namespace) -> SkeletonSpec:
         is_volume=draws_volumes(args),
         normalize=args.pose_normalize,
         sampling=args.pose_sampling,
+        people_order=args.people_order,
+        people_padding=args.people_padding,
         volume_size=args.pose_size,
         augmentation=drawn,
         crop=getattr(args, "pose_crop", 1.0),

@@ -19,11 +19,14 @@ from ops.body_frame import normalize_keypoints
 from ops.pose_augment import SkeletonAugmentation
 from ops.pose_space import (
     Box,
+    PeopleOrder,
+    PeoplePadding,
     center_crop,
     compact_box,
     crop_tracks,
     draw_crop,
     fit_people,
+    order_people,
     prenormalize_2d,
     prenormalize_2d_auto,
     prenormalize_3d,
@@ -52,6 +55,9 @@ class SkeletonSpec:
         is_volume: x, y are pixels of a square in which heatmaps are drawn.
         normalize: frame of reference of graph networks, see `--pose_normalize`.
         sampling: which frames.
+        people_order: who comes first; "given": whoever does in the file.
+        people_padding: what is in places left over; "loop": the same people again. Volumes have
+            no such places.
         volume_size: side of volumes in training, pixels.
         augmentation: of training clips.
         crop: least share of a training clip that is seen.
@@ -67,6 +73,8 @@ class SkeletonSpec:
     is_volume: bool = False
     normalize: str = "image"
     sampling: Sampling = "uniform"
+    people_order: PeopleOrder | Literal["given"] = "given"
+    people_padding: PeoplePadding = "zero"
     volume_size: int = 56
     augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
     crop: float = 1.0
@@ -123,6 +131,8 @@ def skeleton_views(
     Returns:
         Views in the order of `make_views`: the crops of a sampling adjacent.
     """
+    if spec.people_order != "given":
+        tracks = order_people(tracks, spec.people_order)
     augmentation = _UNCHANGED if rng is None else spec.augmentation
     if rng is not None and augmentation != _UNCHANGED and layout.dims == 2:
         tracks = augmentation.apply(tracks, layout, rng, size[0])
@@ -186,7 +196,9 @@ def _rows(spec: SkeletonSpec, crops: Sequence[np.ndarray], picks: np.ndarray) ->
     people = spec.num_people
     if spec.is_volume:  # each person is drawn: no places are left over
         people = min(people, max(crops[0].shape[1], 1))
-    taken = np.stack([fit_people(values, people)[picks] for values in crops], axis=1)
+    taken = np.stack(
+        [fit_people(values, people, spec.people_padding)[picks] for values in crops], axis=1
+    )
     taken[np.broadcast_to(picks[:, None] < 0, taken.shape[:3])] = 0
     return taken.reshape(-1, *taken.shape[2:])
 

@@ -16,6 +16,8 @@ from ops.conversion import find_layout, layout_from
 from ops.skeleton import COCO17, SkeletonLayout
 from options.skeletons import (
     NORMALIZATIONS,
+    PEOPLE_ORDERS,
+    PEOPLE_PADDINGS,
     POSE_MODELS,
     RGBPOSE_GRID,
     SAMPLINGS,
@@ -113,6 +115,8 @@ _RULES: dict[str, Rule] = {
     "pose_frames": _whole(1, 10_000),
     "pose_sampling": _choice(*SAMPLINGS),
     "pose_size": _whole(1, 1024),
+    "people_order": _choice(*PEOPLE_ORDERS),
+    "people_padding": _choice(*PEOPLE_PADDINGS),
     "attention_scope": _choice("clip", "frame"),
     "dropout": (
         lambda value: type(value) in (int, float) and 0 <= value < 1,

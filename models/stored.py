@@ -13,7 +13,15 @@ from errors import printable
 from models.resnet_gsf import LAYOUTS
 from models.weight_files import FileFault
 from ops.conversion import find_layout, layout_from
-from options.skeletons import NORMALIZATIONS, POSE_MODELS, SAMPLINGS, STREAMS, VOLUME_STREAMS
+from options.skeletons import (
+    NORMALIZATIONS,
+    PEOPLE_ORDERS,
+    PEOPLE_PADDINGS,
+    POSE_MODELS,
+    SAMPLINGS,
+    STREAMS,
+    VOLUME_STREAMS,
+)
 from opts import FUSIONS
 
 _MOST_NAMES = 10_000
@@ -269,6 +277,8 @@ RULES: dict[str, Rule] = {
     "pose_frames": _whole(1, 10_000),
     "pose_sampling": _choice(*SAMPLINGS),
     "pose_size": _whole(1, 1024),
+    "people_order": _choice(*PEOPLE_ORDERS),
+    "people_padding": _choice(*PEOPLE_PADDINGS),
     "attention_scope": _choice("clip", "frame"),
     "dropout": _real(0, 1),
     "consensus_type": _choice("avg"),
@@ -290,6 +300,7 @@ RULES: dict[str, Rule] = {
     "fold_val": _or_none(_real(0, 1)),
     "annotations": _or_none(_TEXT),
     "keypoint_files": _or_none(_TEXT),
+    "min_box_score": _real(0, 1),
     "skip_broken": _FLAG,
     **dict.fromkeys(("train_split", "val_split", "test_split"), _or_none(_TEXT)),
 }

@@ -5,7 +5,6 @@ Tracks are (N, M, V, D): x, y, confidence in pixels (D = 3) or x, y, z, confiden
 that were not detected stay 0 everywhere.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +81,9 @@ class SkeletonAugmentation:
     Raises:
         ValueError: a value is out of its range.
 
-    Source: rotation and scale as in the three-dimensional recipe of PYSKL, arXiv:2205.09443
-    (`STRONG_3D`); shear as in Rao et al. 2021, arXiv:2008.00188.
+    Source: rotation and scale as in the three-dimensional recipe of PYSKL, arXiv:2205.09443 (0.3
+    radians about each axis, a tenth of each side, for upright tracks at the origin); shear as in
+    Rao et al. 2021, arXiv:2008.00188.
     """
 
     rotate: float = 0.0
@@ -137,10 +137,6 @@ class SkeletonAugmentation:
     ) -> np.ndarray:
         """Draw a change and return the tracks changed, see `SkeletonChange.apply`."""
         return self.draw(tracks.shape, rng).apply(tracks, layout, width)
-
-
-# 0.3 radians about each axis and a tenth of each side, for tracks that are upright at the origin.
-STRONG_3D = SkeletonAugmentation(rotate=math.degrees(0.3), scale=0.1)
 
 
 def _turn(angles: np.ndarray) -> np.ndarray:

@@ -331,9 +331,11 @@ def flip_tracks(tracks: np.ndarray, width: float, layout: SkeletonLayout) -> np.
 # ---------------------------------------------------------------- people
 
 
-def fit_people(
-    tracks: np.ndarray, num_people: int, mode: Literal["zero", "loop"] = "zero"
-) -> np.ndarray:
+PeoplePadding = Literal["zero", "loop"]
+PeopleOrder = Literal["joints", "area"]
+
+
+def fit_people(tracks: np.ndarray, num_people: int, mode: PeoplePadding = "zero") -> np.ndarray:
     """Return (N, num_people, V, D) of (N, M, V, D): the first people, in their order.
 
     Args:
@@ -352,7 +354,7 @@ def fit_people(
     return out
 
 
-def order_people(tracks: np.ndarray, by: Literal["joints", "area"] = "joints") -> np.ndarray:
+def order_people(tracks: np.ndarray, by: PeopleOrder = "joints") -> np.ndarray:
     """Return (N, M, V, D) tracks with the people seen most, or largest, first.
 
     Args:

@@ -1,14 +1,51 @@
-"""The parsers of the programs around annotation pickles."""
+"""Options of training on annotation pickles, and the parsers of the programs around them."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from options.skeletons import skeleton_layout
-from options.types import OneLineParser, natural, positive
+from options.types import OneLineParser, natural, positive, probability
 
 SPLITS = ("train", "val", "test")
 _PLACEHOLDERS = ("/", "\\", "\0")
+
+
+def add_annotation_options(parser: argparse.ArgumentParser) -> None:
+    """Clips out of an annotation pickle."""
+    group = parser.add_argument_group("annotation pickles (PYSKL, MMAction2)")
+    group.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE.pkl",
+        help="clips, labels, keypoints and splits out of this file, instead of lists and poses/; "
+        "--dataset then only names the runs",
+    )
+    for split, text in (
+        ("train", "default train"),
+        ("val", "default val; the name of the train split: validate on training clips"),
+        ("test", "default test, or else the val split"),
+    ):
+        group.add_argument(f"--{split}_split", help=f"name of the {split} split in it; {text}")
+    group.add_argument(
+        "--keypoint_files",
+        type=Path,
+        metavar="FOLDER",
+        help="pickles that hold the keypoints of a compressed file (Kinetics); default: the folder "
+        "of --annotations",
+    )
+    group.add_argument(
+        "--min_box_score",
+        type=probability,
+        default=0.0,
+        help="leave people of a compressed file out whose box has a lower score; PYSKL trains with "
+        "0.5",
+    )
+    group.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave broken clips out, which are counted, instead of stopping",
+    )
 
 
 def parse_check_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -19,6 +19,8 @@ POSE_MODELS = (*FRAME_MODELS, *ZOO_MODELS)
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 VOLUME_STREAMS = ("joint", "limb")
 NORMALIZATIONS = ("clip", "frame", "none", "image", "image_keep", "auto", "spine")
+PEOPLE_ORDERS = ("given", "joints", "area")
+PEOPLE_PADDINGS = ("zero", "loop")
 SAMPLINGS = ("uniform", "spread", "pad_zero", "pad_loop")
 # What `--rgbpose_conv3d` sees of a clip.
 RGBPOSE_FRAMES = 32
@@ -47,7 +49,13 @@ ZOO_FIXED_OPTIONS = (
     "posec3d_stages",
     "rgbpose_streams",
 )
-ZOO_INPUT_OPTIONS = ("pose_frames", "pose_sampling", "pose_size")
+ZOO_INPUT_OPTIONS = (
+    "pose_frames",
+    "pose_sampling",
+    "pose_size",
+    "people_order",
+    "people_padding",
+)
 # What models had of these that were trained before there were any.
 EARLIER_DEFAULTS: dict[str, Any] = {
     "pose_streams": ["joint"],
@@ -61,6 +69,8 @@ EARLIER_DEFAULTS: dict[str, Any] = {
     "pose_frames": 100,
     "pose_sampling": "uniform",
     "pose_size": 56,
+    "people_order": "given",
+    "people_padding": "zero",
 }
 
 
@@ -145,6 +155,19 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
         default=56,
         help="side of heatmap volumes in training, pixels; tests use 8/7 of it",
     )
+    group.add_argument(
+        "--people_order",
+        choices=PEOPLE_ORDERS,
+        default="given",
+        help="which people of a clip come first, of whom --num_people are seen: given (as in "
+        "the file, as published), joints (of whom most joints were detected), area (the largest)",
+    )
+    group.add_argument(
+        "--people_padding",
+        choices=PEOPLE_PADDINGS,
+        default="zero",
+        help="what graph networks see in places left over: zero (nobody), loop (the same again)",
+    )
 
 
 def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
@@ -200,36 +223,6 @@ def add_rgbpose_options(parser: argparse.ArgumentParser) -> None:
         metavar=("RGB", "POSE"),
         default=(0.0, 0.0),
         help="probability that a stream hears nothing of the other in a batch",
-    )
-
-
-def add_annotation_options(parser: argparse.ArgumentParser) -> None:
-    """Clips out of an annotation pickle."""
-    group = parser.add_argument_group("annotation pickles (PYSKL, MMAction2)")
-    group.add_argument(
-        "--annotations",
-        type=Path,
-        metavar="FILE.pkl",
-        help="clips, labels, keypoints and splits out of this file, instead of lists and poses/; "
-        "--dataset then only names the runs",
-    )
-    for split, text in (
-        ("train", "default train"),
-        ("val", "default val; the name of the train split: validate on training clips"),
-        ("test", "default test, or else the val split"),
-    ):
-        group.add_argument(f"--{split}_split", help=f"name of the {split} split in it; {text}")
-    group.add_argument(
-        "--keypoint_files",
-        type=Path,
-        metavar="FOLDER",
-        help="pickles that hold the keypoints of a compressed file (Kinetics); default: the folder "
-        "of --annotations",
-    )
-    group.add_argument(
-        "--skip_broken",
-        action="store_true",
-        help="leave broken clips out, which are counted, instead of stopping",
     )
 
 
@@ -350,6 +343,11 @@ def _check_views_of_clips(
 
 def _check_frame_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options of whole-clip models for those that see single frames."""
+    if getattr(args, "recipe", None) is not None:
+        parser.error(
+            f"--recipe {args.recipe} is of whole-clip skeleton models, and none is trained here: "
+            "use main_only_pose.py, add --late_fusion_poses, or choose another --pose_model"
+        )
     if args.pose_streams != ["joint"] or args.num_people != 1 or args.pose_pooling != "mean":
         parser.error(
             "--pose_streams, --num_people and --pose_pooling are of whole-clip skeleton models: "

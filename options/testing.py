@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from options.annotations import add_annotation_options
 from options.caching import add_cache_options
 from options.groups import (
     MOST_SAMPLINGS,
@@ -16,7 +17,7 @@ from options.groups import (
 )
 from options.scaling import add_waiting_options
 from options.shards import add_shard_options, is_folder_of_shards
-from options.skeletons import add_annotation_options, draws_volumes, sees_whole_clips
+from options.skeletons import draws_volumes, sees_whole_clips
 from options.types import OneLineParser, named_options, natural, non_negative_real, positive, up_to
 from opts import (
     FIXED_OPTIONS,

@@ -17,7 +17,14 @@ Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 # The weights of the streams of a skeleton model, by name: published as 2:1:2:1 in the order joint,
 # joint motion, bone, bone motion, and as 2:2:1:1 in the order joint, bone, their motions.
-STREAM_WEIGHTS = {"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion": 1.0}
+# Heatmaps of joints and limbs weigh the same.
+STREAM_WEIGHTS = {
+    "joint": 2.0,
+    "bone": 2.0,
+    "limb": 2.0,
+    "joint_motion": 1.0,
+    "bone_motion": 1.0,
+}
 
 
 def stream_weights(streams: Sequence[str]) -> tuple[float, ...]:

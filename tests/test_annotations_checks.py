@@ -50,6 +50,30 @@ CASES = {
         "img_shape",
         "height comes first",
     ),
+    "swapped, one joint beyond both": (
+        {"img_shape": (64, 36), "keypoint": keypoints(put(65, 0, 0, 0, 0))},
+        "error",
+        "img_shape",
+        "height comes first",
+    ),
+    "far outside": (
+        {"keypoint": keypoints(put(900, 0, 0, 0, 0))},
+        "warning",
+        "keypoint",
+        "far outside of the frame",
+    ),
+    "far to the left": (
+        {"keypoint": keypoints(put(-500, 0, 0, 0, 0))},
+        "warning",
+        "keypoint",
+        "far outside of the frame",
+    ),
+    "negative scores": (
+        {"keypoint_score": np.full((2, 4, 17), -0.5, np.float32)},
+        "error",
+        "keypoint_score",
+        "has keypoint_score -0.5 to -0.5, it should be 0 to 1",
+    ),
     "a bit outside": (
         {"img_shape": (64, 36), "keypoint": keypoints(put(37, 0, 0, 0, 0))},
         "warning",
@@ -84,7 +108,7 @@ CASES = {
         {"keypoint_score": np.full((2, 4, 17), 90)},
         "error",
         "keypoint_score",
-        "has keypoint_score up to 90",
+        "has keypoint_score 90 to 90, it should be 0 to 1",
     ),
     "no scores": ({"keypoint_score": NONE}, "warning", "keypoint_score", "has no keypoint_score"),
     "score shape": (
@@ -145,8 +169,8 @@ CASES = {
     "no keypoint": (
         {"keypoint": NONE, "keypoint_score": NONE},
         "error",
-        "raw_file",
-        "has its keypoints in bad.pkl, which is not there",
+        "keypoint",
+        "has no keypoint, and bad.pkl is not there either",
     ),
 }
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.annotated import open_annotated
 from datasets.annotations.checks import check_annotations
 from datasets.annotations.choosing import choose_clips
 from datasets.annotations.kinetics import Decompression, decompress, note_file
 from errors import InputError
+from opts import parse_pose_train_args
 from tests.making_annotations import opened, write
 
 V = 17
@@ -218,3 +220,14 @@ def test_names_of_files_lead_nowhere_else(tmp_path, name):
     folder.mkdir()
     write(tmp_path / "x.pkl", [])
     assert note_file(name, folder)[1] is None
+
+
+def test_people_in_unlikely_boxes_may_be_left_out_of_training(tmp_path):
+    path = write(tmp_path / "k.pkl", [{**listed("a"), "keypoint": people(4)}], {"train": ["a"]})
+    counts = {}
+    for least in ("0", "0.8"):
+        line = ["--annotations", str(path), "--pose_model", "stgcn", "--min_box_score", least]
+        line += ["--skeleton_layout", "coco17", "--train_split", "train", "--val_split", "train"]
+        found = open_annotated(parse_pose_train_args(line), tmp_path / "cache")
+        counts[least] = len(found.found.keypoints("a"))
+    assert counts == {"0": 3, "0.8": 2}

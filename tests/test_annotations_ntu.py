@@ -57,6 +57,14 @@ def test_people_who_are_not_there_are_zeros(tmp_path):
         assert to_tracks(read_skeletons(write(tmp_path, NAME, empty))) is None
 
 
+def test_a_body_that_goes_on_under_another_number_keeps_its_place(tmp_path):
+    much, little = body(3, 1), body(2, 0.1)
+    frames = [[("7" if n < 4 else "8", much[n]), ("5", little[n])] for n in range(6)]
+    tracks = to_tracks(read_skeletons(write(tmp_path, NAME, frames)))
+    assert np.array_equal(tracks[:, 0, :, :3], much.astype(np.float32))
+    assert np.array_equal(tracks[:, 1, :, :3], little.astype(np.float32))
+
+
 def changed(lines, number, text):
     return "\n".join([*lines[: number - 1], *([] if text is None else [text]), *lines[number:]])
 

@@ -224,7 +224,7 @@ def test_what_cannot_be_mixed_is_refused(models, weights, mean, message):
 def test_published_stream_weights_go_by_name_not_by_place():
     four = stream_weights(("joint", "joint_motion", "bone", "bone_motion"))
     assert four == (2, 1, 2, 1)
-    assert stream_weights(tuple(STREAM_WEIGHTS)) == (2, 2, 1, 1)
+    assert stream_weights(tuple(STREAM_WEIGHTS)) == (2, 2, 2, 1, 1)
     assert normalise_weights(stream_weights(("bone", "joint")), 2).tolist() == [0.5, 0.5]
     for streams in (("joint", "joint"), ("joint", "skin")):
         with pytest.raises(InputError, match="name each once"):

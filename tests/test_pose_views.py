@@ -62,6 +62,23 @@ def test_there_are_as_many_people_as_the_model_takes(people):
     assert not found.present[:, :, people:].any()
 
 
+def test_the_largest_or_the_clearest_people_may_come_first():
+    tracks = walk(people=3)
+    tracks[:, 1, :, :2] *= 2  # the largest
+    tracks[:, :2, :5] = 0  # the third has the most joints
+    for order, main in (("given", 0), ("area", 1), ("joints", 2)):
+        spec = replace(SPEC, num_people=1, people_order=order)
+        alone = views(SPEC, tracks[:, main : main + 1], num_clips=2).skeletons[:, :, :1]
+        assert torch.equal(views(spec, tracks, num_clips=2).skeletons, alone)
+
+
+def test_places_left_over_may_show_the_same_person_again():
+    spec = replace(SPEC, num_people=3, people_padding="loop")
+    found = views(spec, walk(people=1))
+    assert torch.equal(found.skeletons[:, :, 0], found.skeletons[:, :, 2])
+    assert found.present.all()
+
+
 def test_ten_samplings_are_ten_views_and_tests_are_deterministic():
     one, other = (views(num_clips=10) for _ in range(2))
     assert one.skeletons.shape[0] == 10

@@ -162,6 +162,7 @@ def refusal(parse, line: str, capsys) -> str:
         ("--dataset synthetic --pose_model mlp --pose_rotate 5", "--pose_rotate"),
         ("--dataset synthetic --pose_model mlp --skeleton_layout ntu25", "coco17 alone"),
         ("--dataset synthetic --pose_model stgcnpp --skeleton_layout ntu26", "ntu25"),
+        ("--dataset synthetic --pose_model mlp --recipe small", "whole-clip"),
         ("--dataset synthetic --train_split a", "--annotations"),
         ("--annotations a.pkl --train_list b.txt", "--train_list"),
         ("--annotations a.pkl --dataset synthetic", "one of them"),

@@ -154,10 +154,11 @@ def _of_values(found: AnnotationSet) -> Iterator[Finding]:
     for place in np.flatnonzero(far > _FARTHEST):
         text = f"has a coordinate of {far[place]:.4g} in keypoint, which is no place"
         yield _error(names[place], "keypoint", "far away", text)
-    for place in np.flatnonzero(table["highest_score"] > _MOST_SCORE):
+    low, high = table["lowest_score"], table["highest_score"]
+    for place in np.flatnonzero((high > _MOST_SCORE) | (low < 0)):
         text = (
-            f"has keypoint_score up to {table['highest_score'][place]:.4g}, it should be 0 to 1: "
-            "divide it first"
+            f"has keypoint_score {low[place]:.4g} to {high[place]:.4g}, it should be 0 to 1: "
+            "divide it first, and write 0 for what was not detected"
         )
         yield _error(names[place], "keypoint_score", "scores are no confidences", text)
     for place in np.flatnonzero((table["form"] != BROKEN) & (table["empty"] > _MOSTLY)):
@@ -181,15 +182,34 @@ def _of_frames(found: AnnotationSet) -> Iterator[Finding]:
         if not _is_broken(found, names[place], "img_shape"):
             text = "has no img_shape: what scales keypoints by the size of the frame needs it"
             yield _warning(names[place], "img_shape", "no img_shape", text)
-    yield from _swapped(names, table, flat & (table["width"] > 0))
+    flat &= table["width"] > 0
+    is_swapped = _swapped(table, flat)
+    yield from _of_swaps(names, table, is_swapped)
+    size = np.stack((table["width"], table["height"]), axis=1)
+    beyond = (table["highest"][:, :2] > 2 * size) | (table["lowest"][:, :2] < -size)
+    for place in np.flatnonzero(flat & ~is_swapped & beyond.any(axis=1)):
+        low, high = table["lowest"][place, :2], table["highest"][place, :2]
+        text = (
+            f"has img_shape ({size[place, 1]}, {size[place, 0]}) and joints from x {low[0]:.5g}, "
+            f"y {low[1]:.5g} to x {high[0]:.5g}, y {high[1]:.5g}: far outside of the frame"
+        )
+        yield _warning(names[place], "keypoint", "far outside of the frame", text)
 
 
-def _swapped(names: tuple[str, ...], table: np.ndarray, flat: np.ndarray) -> Iterator[Finding]:
-    """Name clips whose joints would fit a frame of the other orientation only."""
+def _swapped(table: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Return which clips have joints that would fit a frame of the other orientation only."""
     x, y = table["highest"][:, 0], table["highest"][:, 1]
     width, height = table["width"], table["height"]
-    swapped = flat & (x > width) & (y <= width) & (x <= height)
-    for place in np.flatnonzero(swapped):
+    fits = (y <= _OUTSIDE * width) & (x <= _OUTSIDE * height)
+    return np.asarray(flat & (width != height) & (x > width) & fits)
+
+
+def _of_swaps(
+    names: tuple[str, ...], table: np.ndarray, is_swapped: np.ndarray
+) -> Iterator[Finding]:
+    x, y = table["highest"][:, 0], table["highest"][:, 1]
+    width, height = table["width"], table["height"]
+    for place in np.flatnonzero(is_swapped):
         text = (
             f"has img_shape ({height[place]}, {width[place]}) and joints up to x {x[place]:.5g}, "
             f"y {y[place]:.5g}: height comes first, the two seem to be swapped"

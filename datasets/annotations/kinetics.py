@@ -111,9 +111,10 @@ def attach_files(rows: Sequence[dict[str, Any]], notes: Sequence[FileNote], fold
     for name, place, _, _ in notes:
         if place is None:
             for row in waiting[name]:
-                row["faults"].append(
-                    ["raw_file", f"has its keypoints in {name[:200]}, which is not there"]
-                )
+                fault = ["raw_file", f"has its keypoints in {name[:200]}, which is not there"]
+                if not (row["raw_file"] or row["frame_inds"]):
+                    fault = ["keypoint", f"has no keypoint, and {name[:200]} is not there either"]
+                row["faults"].append(fault)
     paths = [path for _, path in found]
     for (name, path), read in zip(found, read_videos(paths, folder), strict=True):
         _hand_out(waiting[name], path, read)

@@ -175,6 +175,9 @@ def to_tracks(
 ) -> np.ndarray | None:
     """Return the bodies that move most as tracks, the one that moves most first.
 
+    A body that the sensor loses comes back under another number: one that has no frame in common
+    with a better one shares its place.
+
     The motion of a body is the sum over x, y and z of the variance of its joints, over all its
     frames and joints; this also leaves out furniture that the sensor takes for a body. Bodies of
     equal motion keep the order of the file.
@@ -195,7 +198,13 @@ def to_tracks(
         return None
     people.sort(key=lambda body: -float(body[1].reshape(-1, 3).var(axis=0, dtype=np.float64).sum()))
     tracks = np.zeros((num_frames, num_people, JOINTS, 4), np.float32)
-    for slot, (frames, places) in enumerate(people[:num_people]):
+    is_taken = np.zeros((num_people, num_frames), bool)
+    for frames, places in people:
+        free = np.flatnonzero(~is_taken[:, frames].any(axis=1))
+        if not len(free):
+            continue
+        slot = free[0]
+        is_taken[slot, frames] = True
         tracks[frames, slot, :, :3] = places
         tracks[frames, slot, :, 3] = (places != 0).any(axis=-1)
     return tracks

@@ -36,6 +36,7 @@ ROW = np.dtype(
         ("highest", "f8", (3,)),
         ("unusable", "i8"),
         ("unusable_scores", "i8"),
+        ("lowest_score", "f8"),
         ("highest_score", "f8"),
         ("empty", "f4"),
     ]
@@ -103,7 +104,8 @@ def _survey(table: np.ndarray, place: int, row: Mapping[str, Any], data: np.ndar
     if not is_listed and own["score_kind"] >= 0:
         score = array_at(data, own["score_kind"], own["score_at"], shape[:-1])
     if score is not None:
-        own["unusable_scores"], _, (own["highest_score"],) = _bounds(score[..., None])
+        bounds = _bounds(score[..., None])
+        own["unusable_scores"], (own["lowest_score"],), (own["highest_score"],) = bounds
     if not is_listed and keypoint.size:
         own["empty"] = 1 - (keypoint != 0).any(axis=(0, 2, 3)).mean()
     if is_listed and row["total_frames"]:
