@@ -4,9 +4,9 @@ python benchmarks/jhmdb.py --annotations <jhmdb14_split1.pkl> --work <folder> --
 python benchmarks/jhmdb.py --annotations <...> --work <folder> --only stgcnpp_joint conv1d
 
 Data: Jhuang et al. 2013, doi 10.1109/ICCV.2013.396, as published with DD-Net (Yang et al. 2019,
-arXiv:1907.09658): an annotation pickle of 609 clips, 433 to train with and 176 to test on. The
-last epoch is tested, with ten samplings of each clip. There is no third split, so runs warn that
-val is test: it chooses nothing here. Given again, it goes on where it stopped.
+arXiv:1907.09658): a pickle by `tools/import_jhmdb.py --ddnet`, 433 clips to train with and 176 to
+test on. The last epoch is tested, with ten samplings of each clip. There is no third split, so
+runs warn that val is test: it chooses nothing here. Given again, it goes on where it stopped.
 """
 
 import argparse

@@ -150,6 +150,37 @@ def parse_ntu_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def parse_jhmdb_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `tools/import_jhmdb.py`; exits with 2 on a wrong one."""
+    parser = OneLineParser(
+        prog="import_jhmdb.py",
+        description="Make an annotation pickle of JHMDB, with splits train and test.",
+        epilog="example: python tools/import_jhmdb.py --positions joint_positions --splits splits "
+        "--output jhmdb_split1.pkl",
+    )
+    parser.add_argument(
+        "--positions", type=Path, help="the unpacked joint_positions.zip, all 21 classes"
+    )
+    parser.add_argument("--splits", type=Path, help="the unpacked splits.zip, beside --positions")
+    parser.add_argument(
+        "--split", type=int, choices=(1, 2, 3), default=1, help="which of its three splits"
+    )
+    parser.add_argument(
+        "--ddnet",
+        type=Path,
+        nargs=2,
+        metavar=("TRAIN", "TEST"),
+        help="instead: GT_train_1.pkl and GT_test_1.pkl of DD-Net, 14 classes",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output")
+    args = parser.parse_args(argv)
+    if bool(args.ddnet) == bool(args.positions) or bool(args.positions) != bool(args.splits):
+        parser.error("give either --positions and --splits, or --ddnet with two files")
+    _check_output(parser, args)
+    return args
+
+
 def _check_output(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.output.suffix != ".pkl":
         parser.error(f"--output {args.output} must end in .pkl: the toolboxes take no other file")
