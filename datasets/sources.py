@@ -26,7 +26,7 @@ def find_frames(root: Path, record: ClipRecord, table: Mapping[str, ClipRow]) ->
     row = table.get(record.name)
     if row is None and not os.path.lexists(folder):
         raise InputError(
-            f"clip {record.name[:200]} has neither a folder in {root / 'frames'} nor a line in "
+            f"clip {record.name[:200]} has neither a folder {str(folder)[:500]} nor a line in "
             f"{root / NAME}: extract its frames there, or prepare its video with "
             "process_dataset_videos.py"
         )

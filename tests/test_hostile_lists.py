@@ -103,7 +103,7 @@ def test_an_empty_folder_a_gap_and_a_wrong_prefix_are_named(dataset):
         path.unlink()
     assert "train_1 holds no jpg/jpeg/png file" in complaint(dataset)
     folder.rmdir()
-    assert "clip train_1 has neither a folder in" in complaint(dataset)
+    assert "clip train_1 has neither a folder" in complaint(dataset)
 
 
 # ---------------------------------------------------------------- 16: frames
