@@ -74,6 +74,12 @@ CASES = {
         "keypoint_score",
         "has keypoint_score -0.5 to -0.5, it should be 0 to 1",
     ),
+    "a score below 0": (
+        {"keypoint_score": np.linspace(-0.1, 1, 2 * 4 * 17).reshape(2, 4, 17)},
+        "warning",
+        "keypoint_score",
+        "has keypoint_score down to -0.1: such joints count as undetected",
+    ),
     "a bit outside": (
         {"img_shape": (64, 36), "keypoint": keypoints(put(37, 0, 0, 0, 0))},
         "warning",

@@ -155,7 +155,11 @@ def _of_values(found: AnnotationSet) -> Iterator[Finding]:
         text = f"has a coordinate of {far[place]:.4g} in keypoint, which is no place"
         yield _error(names[place], "keypoint", "far away", text)
     low, high = table["lowest_score"], table["highest_score"]
-    for place in np.flatnonzero((high > _MOST_SCORE) | (low < 0)):
+    # Estimators that read scores off a heatmap give a joint in its dark a value below 0.
+    for place in np.flatnonzero((low < 0) & (high > 0) & (high <= _MOST_SCORE)):
+        text = f"has keypoint_score down to {low[place]:.4g}: such joints count as undetected"
+        yield _warning(names[place], "keypoint_score", "scores below 0", text)
+    for place in np.flatnonzero((high > _MOST_SCORE) | ((low < 0) & (high <= 0))):
         text = (
             f"has keypoint_score {low[place]:.4g} to {high[place]:.4g}, it should be 0 to 1: "
             "divide it first, and write 0 for what was not detected"

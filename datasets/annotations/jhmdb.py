@@ -63,13 +63,10 @@ def read_positions(path: Path) -> np.ndarray:
     Raises:
         InputError: it cannot be read, or holds something else.
     """
+    data = BytesIO(_read(path))
     try:
-        content = loadmat(BytesIO(_read(path)), variable_names=["pos_img"])
-        positions = np.asarray(content["pos_img"], np.float32)
-    # Damaged files lead scipy to errors of any kind.
-    except Exception as error:
-        if isinstance(error, InputError):
-            raise
+        positions = np.asarray(loadmat(data, variable_names=["pos_img"])["pos_img"], np.float32)
+    except Exception as error:  # noqa: BLE001 - damaged bytes lead scipy to errors of any kind
         raise InputError(f"{path} cannot be read as joint positions ({error!r:.200})") from None
     if positions.ndim != 3 or positions.shape[:2] != (2, JOINTS) or not positions.shape[2]:
         shape = positions.shape
@@ -88,12 +85,10 @@ def read_ddnet(path: Path) -> tuple[list[np.ndarray], list[str]]:
     Raises:
         InputError: it cannot be read, or holds something else.
     """
+    data = BytesIO(_read(path))
     try:
-        content = load_plain(BytesIO(_read(path)))
-    # Whatever bytes the file has, they are one line to the user.
-    except Exception as error:
-        if isinstance(error, InputError):
-            raise
+        content = load_plain(data)
+    except Exception as error:  # noqa: BLE001 - damaged bytes lead the unpickler anywhere
         raise InputError(f"{path} is refused: {str(error)[:200] or type(error).__name__}") from None
     if not isinstance(content, Mapping) or not {"pose", "label"} <= content.keys():
         raise InputError(f"{path} is no file of DD-Net: it should be a dict of pose and label")
