@@ -87,6 +87,10 @@ class SkeletonSpec:
         """Say whether keypoints are used in pixels of frames, whose size must be known."""
         return self.normalize in ("image", "image_keep", "none") and not self.is_volume
 
+    def in_order(self, tracks: np.ndarray) -> np.ndarray:
+        """Return (N, M, V, D) tracks of a whole clip, whom the model sees first in front."""
+        return tracks if self.people_order == "given" else order_people(tracks, self.people_order)
+
 
 @dataclass(frozen=True, slots=True)
 class SkeletonViews:
@@ -131,8 +135,7 @@ def skeleton_views(
     Returns:
         Views in the order of `make_views`: the crops of a sampling adjacent.
     """
-    if spec.people_order != "given":
-        tracks = order_people(tracks, spec.people_order)
+    tracks = spec.in_order(tracks)
     augmentation = _UNCHANGED if rng is None else spec.augmentation
     if rng is not None and augmentation != _UNCHANGED and layout.dims == 2:
         tracks = augmentation.apply(tracks, layout, rng, size[0])

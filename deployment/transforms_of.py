@@ -110,6 +110,8 @@ def _skeletons(
         "frames": seen.length,
         "sampling": seen.sampling,
         "people": seen.num_people,
+        "people_order": seen.people_order,
+        "people_padding": seen.people_padding,
         "skeleton": layout.name,
         "joints": list(layout.joints),
         "normalize": seen.normalize,

@@ -148,8 +148,9 @@ class Film:
     def _people(self, clip: Clip, picks: np.ndarray) -> np.ndarray:
         """Return (T, M, V, D) of those whom the network saw in some frames; nobody in frame -1."""
         spec = self.clips.spec
-        count = spec.num_people if spec.skeleton is None else spec.skeleton.num_people
-        tracks = tracks_of_clip(clip, self.clips.layout)
+        count, tracks = spec.num_people, tracks_of_clip(clip, self.clips.layout)
+        if spec.skeleton is not None:
+            count, tracks = spec.skeleton.num_people, spec.skeleton.in_order(tracks)
         return fit_people(tracks[picks], count) * (picks >= 0)[:, None, None, None]
 
     def _geometry(self, clip: Clip) -> Geometry:

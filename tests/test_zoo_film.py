@@ -302,3 +302,13 @@ def test_keypoint_files_are_shown_as_annotations_are(tmp_path):
     )
     (one,), (two,) = (f.draw("c", 0, "x") for f in (film, Film(other, tmp_path, None, CPU)))
     assert one == two
+
+
+def test_the_people_whom_the_network_sees_first_are_drawn(tmp_path):
+    tracks = walker(2)[:, :1].repeat(2, axis=1)
+    tracks[:, 1, :, :2] *= 1.5
+    order = {"num_people": 1, "people_order": "area"}
+    film = film_of("stgcnpp", tmp_path, tracks, model=False, **order)
+    (clip,) = film.clips.clips
+    picks = np.array([0, 2])
+    assert np.array_equal(film._people(clip, picks)[:, 0], tracks[picks, 1])
