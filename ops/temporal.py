@@ -131,13 +131,14 @@ class MultiScaleTCN(nn.Module):
 
 
 class DilatedTCN(nn.Module):
-    """Four branches of equal width, each with batch norm, side by side (CTR-GCN).
+    """Four branches, each with batch norm, side by side, then ReLU (CTR-GCN).
 
     Two convolutions of 5 frames, one of them dilated, the greatest of three frames, and one frame
     alone.
 
     Source: Chen et al. 2021, arXiv:2107.12213, section 3.4, after Liu et al. 2020,
-        arXiv:2003.14111, section 3.3; without the inner residual, as CTR-GCN's blocks have theirs.
+        arXiv:2003.14111, section 3.3; without the inner residual, as CTR-GCN's blocks have theirs,
+        and with ReLU at the end, as published weights were trained.
     """
 
     def __init__(self, channels: int, stride: int = 1, dilations: Sequence[int] = (1, 2)) -> None:
@@ -148,21 +149,17 @@ class DilatedTCN(nn.Module):
             for dilation in dilations
         )
         self.branches.append(_branch(channels, width, _MaxOverTime(stride), nn.BatchNorm2d(width)))
-        alone = nn.Conv2d(channels, width, 1, (stride, 1))
-        self.branches.append(nn.Sequential(alone, nn.BatchNorm2d(width)))
+        rest = channels - width * len(self.branches)
+        alone = nn.Conv2d(channels, rest, 1, (stride, 1))
+        self.branches.append(nn.Sequential(alone, nn.BatchNorm2d(rest)))
         self._stride = stride
-        self.apply(_init_dilated)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                init_conv(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, V, T) to (N, C, V, T')."""
         *parts, plain = _reduced(x, [branch[0] for branch in self.branches])  # type: ignore[index]
         parts.append(plain[..., :: self._stride])
         outs = [b[1:](part) for b, part in zip(self.branches, parts, strict=True)]  # type: ignore[index]
-        return torch.cat(outs, dim=1)
-
-
-def _init_dilated(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        init_conv(module)
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
+        return torch.relu_(torch.cat(outs, dim=1))

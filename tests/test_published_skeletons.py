@@ -14,6 +14,7 @@ from tests.golden_zoo import load_keys, needs_golden
 from tests.toolbox_files import (
     GRAPHS,
     config_of,
+    ctrgcn_shapes,
     late_fusion,
     pose_network,
     toolbox_state,
@@ -46,19 +47,30 @@ def rebuilt(path, classes: int):
 
 # ---------------------------------------------------------------- loading
 
-KEYS = [f"{name}_{layout}" for name in GRAPHS for layout in ("coco", "ntu")]
+KEYS = [f"{name}_{layout}" for name in GRAPHS for layout in ("coco", "ntu") if name != "ctrgcn"]
 KEYS += ["posec3d_slowonly_r50", "rgbpose_conv3d"]
+HEADS = pytest.mark.parametrize("head", ["fc", "fc_cls"])
 
 
 @needs_golden
-@pytest.mark.parametrize("head", ["fc", "fc_cls"])
+@HEADS
 @pytest.mark.parametrize("keys", KEYS)
 def test_published_key_lists_load_into_the_network_that_they_tell(keys, head, tmp_path):
+    loads_whole(load_keys(keys), head, tmp_path)
+
+
+@HEADS
+@pytest.mark.parametrize("joints", [17, 25])
+def test_ctrgcn_as_published_loads_into_the_network_that_it_tells(joints, head, tmp_path):
+    loads_whole(ctrgcn_shapes(joints, 60), head, tmp_path)
+
+
+def loads_whole(shapes, head, tmp_path):
     state = {
         key.replace("cls_head.fc.", f"cls_head.{head}."): torch.zeros(
             shape, dtype=torch.int64 if key.endswith("tracked") else torch.float32
         )
-        for key, shape in load_keys(keys).items()
+        for key, shape in shapes.items()
     }
     path = tmp_path / "c.pth"
     torch.save({"meta": {}, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)

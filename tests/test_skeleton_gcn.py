@@ -182,18 +182,18 @@ def test_adaptive_graph_conv_is_the_formula(attention):
 
 
 def refined_by_loops(gcn, x):
-    """The paper's model M_1, one sample, channel and pair of joints at a time."""
+    """The paper's model M_1 as published, one sample, channel and pair of joints at a time."""
     n, _, joints, frames = x.shape
     y = torch.zeros(n, gcn.bn.num_features, joints, frames, dtype=x.dtype)
-    for conv, shared in zip(gcn.convs, gcn.PA, strict=True):
+    for conv, shared in zip(gcn.convs, gcn.A, strict=True):
         first, second = conv.conv1(x).mean(3), conv.conv2(x).mean(3)  # (N, E, V)
         values = conv.conv3(x)
         for i in range(n):
             for w in range(joints):
                 for v in range(joints):
-                    related = torch.tanh(first[i, :, w] - second[i, :, v])
+                    related = torch.tanh(first[i, :, v] - second[i, :, w])
                     refined = conv.conv4.weight[:, :, 0, 0] @ related + conv.conv4.bias
-                    strength = shared[w, v] + gcn.alpha * refined  # (C',)
+                    strength = shared[v, w] + gcn.alpha * refined  # (C',)
                     y[i, :, w] += strength[:, None] * values[i, :, v]
     return F.relu(gcn.bn(y) + gcn.down(x))
 

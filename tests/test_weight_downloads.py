@@ -260,6 +260,16 @@ def test_a_published_url_is_what_the_rules_make_of_a_row():
         f"{config}_20221230-650de5cc.pth"
     )
     assert (entry.accuracy, entry.stream) == (86.67, "joint_motion")
-    assert CATALOGUE["pyskl/stgcnpp/ntu60-xsub-2d-bone-motion"].url == (
-        "https://download.openmmlab.com/mmaction/pyskl/ckpt/stgcnpp/stgcnpp_ntu60_xsub_hrnet/bm.pth"
+    config = "ctrgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d"
+    assert CATALOGUE["ctrgcn/ntu60-xsub-2d-joint"].url == (
+        f"https://download.openmmlab.com/mmaction/v1.0/projects/ctrgcn/{config}/"
+        f"{config}_20230308-7aba454e.pth"
     )
+    pyskl = "https://download.openmmlab.com/mmaction/pyskl/ckpt"
+    for name, file in (
+        ("stgcnpp/ntu60-xsub-2d-bone-motion", "stgcnpp/stgcnpp_ntu60_xsub_hrnet/bm.pth"),
+        ("stgcn/ntu60-xview-3d-joint", "stgcn/stgcn_pyskl_ntu60_xview_3dkp/j.pth"),
+        ("stgcn-vanilla/ntu60-xview-3d-joint", "stgcn/stgcn_vanilla_ntu60_xview_3dkp/j.pth"),
+        ("ctrgcn/ntu120-xset-2d-bone", "ctrgcn/ctrgcn_pyskl_ntu120_xset_hrnet/b.pth"),
+    ):
+        assert CATALOGUE[f"pyskl/{name}"].url == f"{pyskl}/{file}"

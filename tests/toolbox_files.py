@@ -1,5 +1,7 @@
 """Checkpoints as PYSKL and MMAction2 write them, of our own networks."""
 
+import itertools
+import re
 import sys
 import types
 from collections import OrderedDict
@@ -10,9 +12,10 @@ import torch
 from torch import nn
 
 from models import build_model
+from models.skeleton.ctrgcn import CTRGCN
 from opts import parse_pose_train_args, parse_train_args
 
-GRAPHS = ("stgcn", "agcn", "aagcn", "stgcnpp")
+GRAPHS = ("stgcn", "agcn", "aagcn", "stgcnpp", "ctrgcn")
 CONFIG = """model = dict(
     type='RecognizerGCN',
     backbone=dict(type='STGCN', graph_cfg=dict(layout='{layout}', mode='spatial')),
@@ -49,10 +52,68 @@ def toolbox_state(network: nn.Module, head: str = "fc_cls") -> OrderedDict:
         ("head.pose.", "cls_head.fc_pose."),
     )
     state = OrderedDict()
+    is_ctrgcn = isinstance(getattr(network, "encoder", None), CTRGCN)
     for name, tensor in network.state_dict().items():
         ours, theirs = next(pair for pair in names if name.startswith(pair[0]))
-        state[theirs + name.removeprefix(ours)] = tensor
+        key = theirs + name.removeprefix(ours)
+        state[as_ctrgcn(key) if is_ctrgcn else key] = tensor
     return state
+
+
+def as_ctrgcn(key: str) -> str:
+    """Rename a tensor of a block as CTR-GCN's files do."""
+    key = re.sub(r"^backbone\.gcn\.(\d+)\.(gcn|tcn)\.", r"backbone.net.\1.\g<2>1.", key)
+    return re.sub(r"^backbone\.gcn\.(\d+)\.", r"backbone.net.\1.", key)
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def ctrgcn_shapes(joints: int, classes: int, people: int = 2) -> Shapes:
+    """Return names and shapes of a published CTR-GCN, from Chen et al. 2021, figures 3 and 4."""
+    shapes: Shapes = {"backbone.A": (3, joints, joints)}
+    shapes |= _norm("backbone.data_bn", people * joints * 3)
+    widths = [3, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256]
+    for index, (c_in, c_out) in enumerate(itertools.pairwise(widths)):
+        block = f"backbone.net.{index}"
+        shapes |= _refined(f"{block}.gcn1", joints, c_in, c_out)
+        shapes |= _dilated(f"{block}.tcn1", c_out)
+        if c_in != c_out and index > 0:
+            shapes |= _conv(f"{block}.residual.conv", c_in, c_out)
+            shapes |= _norm(f"{block}.residual.bn", c_out)
+    return shapes | {"cls_head.fc.weight": (classes, 256), "cls_head.fc.bias": (classes,)}
+
+
+def _conv(name: str, c_in: int, c_out: int, span: int = 1) -> Shapes:
+    return {f"{name}.weight": (c_out, c_in, span, 1), f"{name}.bias": (c_out,)}
+
+
+def _norm(name: str, channels: int) -> Shapes:
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{p}": (channels,) for p in parts} | {f"{name}.num_batches_tracked": ()}
+
+
+def _refined(name: str, joints: int, c_in: int, c_out: int) -> Shapes:
+    inside = 8 if c_in <= 16 else c_in // 8
+    ends = ((c_in, inside), (c_in, inside), (c_in, c_out), (inside, c_out))
+    shapes = {f"{name}.A": (3, joints, joints), f"{name}.alpha": (1,)} | _norm(f"{name}.bn", c_out)
+    for k, (i, pair) in itertools.product(range(3), enumerate(ends, start=1)):
+        shapes |= _conv(f"{name}.convs.{k}.conv{i}", *pair)
+    if c_in != c_out:
+        shapes |= _conv(f"{name}.down.0", c_in, c_out) | _norm(f"{name}.down.1", c_out)
+    return shapes
+
+
+def _dilated(name: str, channels: int) -> Shapes:
+    width = channels // 4
+    shapes: Shapes = _norm(f"{name}.branches.2.4", width)
+    for branch in range(4):
+        shapes |= _conv(f"{name}.branches.{branch}.0", channels, width)
+        shapes |= _norm(f"{name}.branches.{branch}.1", width)
+    for branch in range(2):
+        shapes |= _conv(f"{name}.branches.{branch}.3.conv", width, width, 5)
+        shapes |= _norm(f"{name}.branches.{branch}.3.bn", width)
+    return shapes
 
 
 def config_of(layout: str = "coco", stream: str = "j", frames: int = 100, people: int = 2) -> str:

@@ -19,7 +19,9 @@ from options.types import OneLineParser  # noqa: E402
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the names that contain all of the words; return how many there are."""
     parser = OneLineParser(
-        description="List the published weights of skeleton models.",
+        prog="list_weights.py",
+        description="List the published weights of skeleton models, with the accuracy that was "
+        "published for ten clips of each video (of FineGYM the mean of the classes).",
         epilog="example: python tools/list_weights.py stgcnpp 2d",
     )
     parser.add_argument("words", nargs="*", help="parts of the names that are wanted")

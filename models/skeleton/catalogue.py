@@ -13,6 +13,7 @@ from models.skeleton.notes import MMACTION2, PYSKL
 from models.skeleton.published import TITLES
 
 _MMACTION2 = "https://download.openmmlab.com/mmaction/v1.0/skeleton"
+_MMACTION2_PROJECTS = "https://download.openmmlab.com/mmaction/v1.0/projects"
 _PYSKL = "https://download.openmmlab.com/mmaction/pyskl/ckpt"
 
 
@@ -73,6 +74,8 @@ ucf101-split1 joint slowonly_kinetics400-pretrained-r50_8xb16-u48-120e_ucf101-sp
 hmdb51-split1 joint slowonly_kinetics400-pretrained-r50_8xb16-u48-120e_hmdb51-split1-keypoint 20220815 17eaa484 69.6
 k400 joint slowonly_r50_8xb32-u48-240e_k400-keypoint 20230731 7f498b55 47.4
 """  # noqa: E501
+# What both toolboxes fine-tune for UCF101 and HMDB51: name, network, stream, file, accuracy.
+_MMACTION2_START = "k400-start posec3d joint k400_posec3d-041f49c6 -"
 # MMAction2's RGBPose-Conv3D on NTU60 X-Sub: name, network, stream, file, accuracy of ten clips.
 _MMACTION2_RGBPOSE = """
 rgb rgbpose - rgb_only_20230228-576b9f86 95.4
@@ -80,8 +83,17 @@ pose posec3d joint pose_only_20230228-fa40054e 93.5
 init rgbpose - rgbpose_conv3d_init_20230228-09b7684b -
 both rgbpose - rgbpose_conv3d_20230301-ac7b0e77 96.8
 """
+# MMAction2's CTR-GCN on NTU60 X-Sub, joints alone: keypoints, digits of the sum, accuracy.
+_MMACTION2_CTRGCN = """
+2d 7aba454e 89.6
+3d 950dca0a 89.0
+"""
 # PYSKL's graph networks: network, folder, data, keypoints, accuracies of the four streams.
 _PYSKL_GRAPHS = """
+stgcn stgcn/stgcn_vanilla ntu60-xsub 3d 81.5 81.0 79.9 81.2
+stgcn stgcn/stgcn_vanilla ntu60-xsub 2d 85.7 85.8 81.6 83.9
+stgcn stgcn/stgcn_vanilla ntu60-xview 3d 90.1 87.7 88.8 88.3
+stgcn stgcn/stgcn_vanilla ntu60-xview 2d 92.4 90.0 92.0 86.5
 stgcn stgcn/stgcn_pyskl ntu60-xsub 3d 87.8 88.6 85.8 86.2
 stgcn stgcn/stgcn_pyskl ntu60-xsub 2d 89.0 91.2 86.7 87.8
 stgcn stgcn/stgcn_pyskl ntu60-xview 3d 95.5 95.0 93.7 92.8
@@ -98,6 +110,14 @@ aagcn aagcn/aagcn_pyskl ntu120-xsub 3d 82.8 84.7 80.0 80.2
 aagcn aagcn/aagcn_pyskl ntu120-xsub 2d 80.2 84.2 80.9 81.1
 aagcn aagcn/aagcn_pyskl ntu120-xset 3d 84.8 86.2 82.0 82.8
 aagcn aagcn/aagcn_pyskl ntu120-xset 2d 86.3 88.2 85.1 85.1
+ctrgcn ctrgcn/ctrgcn_pyskl ntu60-xsub 3d 89.6 90.0 88.0 87.5
+ctrgcn ctrgcn/ctrgcn_pyskl ntu60-xsub 2d 90.6 92.7 89.4 90.3
+ctrgcn ctrgcn/ctrgcn_pyskl ntu60-xview 3d 95.6 95.4 94.4 93.6
+ctrgcn ctrgcn/ctrgcn_pyskl ntu60-xview 2d 96.9 97.6 94.8 95.6
+ctrgcn ctrgcn/ctrgcn_pyskl ntu120-xsub 3d 84.0 85.9 81.1 82.2
+ctrgcn ctrgcn/ctrgcn_pyskl ntu120-xsub 2d 82.2 84.6 82.3 82.1
+ctrgcn ctrgcn/ctrgcn_pyskl ntu120-xset 3d 85.9 87.4 84.1 83.9
+ctrgcn ctrgcn/ctrgcn_pyskl ntu120-xset 2d 84.5 88.6 85.6 85.6
 stgcnpp stgcnpp/stgcnpp ntu60-xsub 3d 89.3 90.1 87.5 87.3
 stgcnpp stgcnpp/stgcnpp ntu60-xsub 2d 89.3 92.3 84.0 88.8
 stgcnpp stgcnpp/stgcnpp ntu60-xview 3d 95.6 95.5 94.3 93.8
@@ -161,10 +181,19 @@ def _of_mmaction2() -> Iterator[PublishedWeights]:
             url = f"{_MMACTION2}/{family}/{config}/{config}_{date}-{digits}.pth"
             name, told = f"{model}/{data}-{dims}-{stream}", (model, stream, f"{data}-{dims}")
             yield _entry(name, url, told, accuracy, MMACTION2, digits)
+    for dims, digits, accuracy in _rows(_MMACTION2_CTRGCN):
+        config = f"ctrgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-{dims}"
+        url = f"{_MMACTION2_PROJECTS}/ctrgcn/{config}/{config}_20230308-{digits}.pth"
+        name, told = f"ctrgcn/ntu60-xsub-{dims}-joint", ("ctrgcn", "joint", f"ntu60-xsub-{dims}")
+        yield _entry(name, url, told, accuracy, MMACTION2, digits)
     for data, stream, config, date, digits, accuracy in _rows(_MMACTION2_VOLUMES):
         url = f"{_MMACTION2}/posec3d/{config}/{config}_{date}-{digits}.pth"
         told = ("posec3d", stream, data)
         yield _entry(f"posec3d/{data}-{stream}", url, told, accuracy, MMACTION2, digits)
+    for part, model, stream, file, accuracy in _rows(_MMACTION2_START):
+        url, told = f"{_MMACTION2}/posec3d/{file}.pth", (model, stream, "k400")
+        name = f"posec3d/{part}"
+        yield _entry(name, url, told, accuracy, MMACTION2, file.rpartition("-")[2])
     for part, model, stream, file, accuracy in _rows(_MMACTION2_RGBPOSE):
         url = f"{_MMACTION2}/posec3d/rgbpose_conv3d/{file}.pth"
         name, told = f"rgbpose/ntu60-xsub-{part}", (model, stream, "ntu60-xsub")
@@ -175,8 +204,9 @@ def _of_pyskl() -> Iterator[PublishedWeights]:
     for model, place, data, dims, *accuracies in _rows(_PYSKL_GRAPHS):
         keypoints = {"2d": "hrnet", "3d": "3dkp"}[dims]
         folder = f"{_PYSKL}/{place}_{data.replace('-', '_')}_{keypoints}"
+        short_place = place.rpartition("/")[2].removesuffix("_pyskl").replace("_", "-")
         for (short, stream), accuracy in zip(_STREAMS.items(), accuracies, strict=True):
-            name, told = f"{model}/{data}-{dims}-{stream}", (model, stream, f"{data}-{dims}")
+            name, told = f"{short_place}/{data}-{dims}-{stream}", (model, stream, f"{data}-{dims}")
             yield _entry(f"pyskl/{name}", f"{folder}/{short}.pth", told, accuracy, PYSKL)
     for data, stream, file, accuracy in _rows(_PYSKL_VOLUMES):
         url, told = f"{_PYSKL}/posec3d/{file}.pth", ("posec3d", stream, data)

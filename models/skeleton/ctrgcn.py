@@ -15,7 +15,8 @@ from ops.temporal import DilatedTCN, init_conv
 class Refinement(nn.Module):
     """One graph, refined for each channel by how joints differ from each other in this clip.
 
-    R = A + alpha xi(tanh(phi(x)_w - psi(x)_v)); z[w] = sum over v of R[w, v] W x[v].
+    R = A + alpha xi(tanh(psi(x)_v - phi(x)_w)); z[w] = sum over v of R[v, w] W x[v]. That is the
+    paper's graph with rows for columns, as in the weights of PYSKL and MMAction2.
 
     Args:
         in_channels: C.
@@ -39,14 +40,14 @@ class Refinement(nn.Module):
 
         Args:
             mean: (N, C, V, 1), joints averaged over time.
-            shared: (V, V), A[w, v]: from v to w.
+            shared: (V, W), A[v, w]: from v to w.
             alpha: (1,), how much the clip has to say.
 
         Returns:
-            (N, C', V, V), R[w, v] for each channel.
+            (N, C', W, V), R[v, w] for each channel, turned for a product with features.
         """
-        difference = self.conv1(mean) - self.conv2(mean).transpose(2, 3)  # (N, E, V, V)
-        return self.conv4(torch.tanh(difference)) * alpha + shared
+        difference = self.conv1(mean).transpose(2, 3) - self.conv2(mean)  # (N, E, W, V)
+        return self.conv4(torch.tanh(difference)) * alpha + shared.T
 
 
 class RefinedGraphConv(nn.Module):
@@ -58,7 +59,7 @@ class RefinedGraphConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, graphs: Tensor) -> None:
         super().__init__()
         self.convs = nn.ModuleList(Refinement(in_channels, out_channels) for _ in graphs)
-        self.PA = nn.Parameter(graphs.clone())
+        self.A = nn.Parameter(graphs.clone())
         self.alpha = nn.Parameter(torch.zeros(1))
         self.down = way_around(in_channels, out_channels)
         if isinstance(self.down, nn.Sequential):
@@ -69,9 +70,7 @@ class RefinedGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, V, T) to (N, C', V, T)."""
         mean = x.mean(dim=3, keepdim=True)
-        graphs = [
-            c.graphs(mean, a, self.alpha) for c, a in zip(self._parts(), self.PA, strict=True)
-        ]
+        graphs = [c.graphs(mean, a, self.alpha) for c, a in zip(self._parts(), self.A, strict=True)]
         # All K at once, as one sum over (k, v): R (W, K*V) by W x (K*V, T) for each channel.
         graph = torch.stack(graphs, dim=3).flatten(3).flatten(0, 1)  # (N*C', V, K*V)
         y = torch.bmm(graph, self._transformed(x))  # (N*C', V, T)
@@ -110,6 +109,7 @@ class CTRGCN(SkeletonGCN):
     """
 
     norms_people = True
+    keeps_graph = True
 
     def spatial_unit(self, in_channels: int, out_channels: int, graphs: Tensor) -> nn.Module:
         """Make a graph convolution whose graph is refined for each channel."""

@@ -1,8 +1,8 @@
 """Weights of PYSKL and MMAction2: their names, and what names and shapes say of a network.
 
 Both toolboxes (Duan et al. 2022, arXiv:2205.09443; the OpenMMLab contributors 2020) name the
-tensors of a network alike, inside of `backbone.` exactly as our encoders do; they differ in the
-name of the classifier of graph networks.
+tensors of a network alike, inside of `backbone.` as our encoders do (but for the blocks of
+CTR-GCN); they differ in the name of the classifier of graph networks.
 """
 
 import re
@@ -23,6 +23,8 @@ TOOLBOX_PREFIXES = (
     ("cls_head.fc_rgb.", "head.rgb."),
     ("cls_head.fc_pose.", "head.pose."),
 )
+# The blocks of CTR-GCN alone have names of their own.
+_CTRGCN_BLOCK = re.compile(r"^encoder\.net\.(\d+)\.(?:(gcn|tcn)1|(residual))\.")
 # Constants of MMAction2's input, no weights: the pixels' mean and deviation.
 _NO_WEIGHTS = "data_preprocessor."
 TITLES = {
@@ -51,7 +53,7 @@ def our_name(name: str) -> str:
     """Translate a name of PYSKL or MMAction2 to that of a pose-only model; others stay."""
     for theirs, ours in TOOLBOX_PREFIXES:
         if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
+            return _CTRGCN_BLOCK.sub(r"encoder.gcn.\1.\2\3.", ours + name.removeprefix(theirs))
     return name
 
 
