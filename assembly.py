@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -33,7 +34,12 @@ from models.downloads import resolve_weights
 from models.estimators import EstimatorOpts, build_estimator
 from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
 from models.skeleton.rgbpose_start import initialise_from_streams
-from models.weights import find_state, load_for_finetune, read_checkpoint
+from models.weights import (
+    checkpoint_options,
+    find_state,
+    load_for_finetune,
+    read_checkpoint,
+)
 from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
@@ -254,14 +260,39 @@ def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool)
         args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
     model = build_model(args, len(source.classes))
     if start and fresh:
-        say(str(load_for_finetune(model, resolve_weights(str(args.checkpoint_path)))))
+        weights = resolve_weights(str(args.checkpoint_path))
+        say(str(load_for_finetune(model, weights)))
+        _say_other_views(args, weights)
     if args.stream_checkpoints and fresh:
         assert isinstance(model, RGBPoseConv3D)
-        states = [find_state(read_checkpoint(path), path) for path in args.stream_checkpoints]
+        paths = [resolve_weights(str(path)) for path in args.stream_checkpoints]
+        states = [find_state(read_checkpoint(path), path) for path in paths]
         say(str(initialise_from_streams(model, *states)))
     if args.feature_extractor:
         model.freeze_encoder()
     return model
+
+
+def _say_other_views(args: argparse.Namespace, weights: Path) -> None:
+    """Say where this run shows skeletons otherwise than the weights were trained on.
+
+    Fine-tuning takes weights alone: what the network sees is for the options to say.
+    """
+    if not sees_whole_clips(args):
+        return
+    told = checkpoint_options(weights)
+    for name in ("pose_streams", "pose_normalize"):
+        theirs, ours = told.get(name), getattr(args, name)
+        if theirs is not None and theirs != ours:
+            shown, wanted = _written(ours), _written(theirs)
+            say(
+                f"note: the weights were trained with --{name} {wanted}, this run has {shown}: "
+                f"give --{name} {wanted} to go on as they were"
+            )
+
+
+def _written(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _class_weights(

@@ -99,8 +99,12 @@ def train_parser(fusion: str = "none") -> OneLineParser:
     parser = OneLineParser(
         prog=script,
         description="Train on skeletons alone." if fusion == "pose" else "Train a clip classifier.",
-        epilog=f"example: python {script} --dataset synthetic --arch resnet18 --gsf "
-        "--pretrained none --epochs 6",
+        epilog=f"example: python {script} --dataset synthetic "
+        + (
+            "--epochs 6"
+            if fusion == "pose"
+            else "--arch resnet18 --gsf --pretrained none --epochs 6"
+        ),
     )
     add_data_options(parser)
     add_annotation_options(parser)

@@ -21,6 +21,7 @@ from datasets.scan import MissingPose, find_clips
 from datasets.shards.clips import Needs, build_shard_dataset
 from datasets.skeletons import SkeletonDataset
 from datasets.views import InputSpec
+from errors import InputError
 from ops.dealing import ALONE, Share
 from ops.pose_augment import SkeletonAugmentation
 from ops.skeleton import SkeletonLayout
@@ -148,6 +149,7 @@ def _build_dataset(
     spec = input_spec(args)
     in_pixels, layout = spec.needs_size, source.row.layout
     if spec.skeleton is not None:
+        _check_dimensions(spec.skeleton, layout)
         spec = replace(spec, skeleton=_mirrored_rightly(spec.skeleton, views, layout))
     missing_pose: MissingPose = "estimate" if estimate else args.missing_pose
     if source.shards is not None:
@@ -193,6 +195,25 @@ def _cache_spec(args: argparse.Namespace, source: DataSource) -> CacheSpec:
         default_base=cache_folder() / "frames",
         workers=min(args.workers, num_cores()),
     )
+
+
+def _check_dimensions(spec: SkeletonSpec, layout: SkeletonLayout) -> None:
+    """Refuse frames of reference that are not of so many dimensions."""
+    if layout.dims == 3 and spec.is_volume:
+        raise InputError(
+            f"the keypoints ({layout.name}) are in 3-D, heatmap volumes are drawn of 2-D ones: "
+            "choose a graph network, such as --pose_model stgcnpp"
+        )
+    if layout.dims == 3 and spec.normalize in ("auto", "clip"):
+        raise InputError(
+            f"--pose_normalize {spec.normalize} is of 2-D keypoints, these ({layout.name}) are in "
+            "3-D: give spine or none, or leave it out"
+        )
+    if layout.dims == 2 and spec.normalize == "spine":
+        raise InputError(
+            f"--pose_normalize spine is of 3-D keypoints, these ({layout.name}) are in 2-D: give "
+            "image, auto, clip or none, or leave it out"
+        )
 
 
 def _mirrored_rightly(spec: SkeletonSpec, views: ViewSpec, layout: SkeletonLayout) -> SkeletonSpec:

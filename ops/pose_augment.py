@@ -81,8 +81,8 @@ class SkeletonAugmentation:
     Raises:
         ValueError: a value is out of its range.
 
-    Source: rotation and scale as in the three-dimensional recipe of PYSKL, arXiv:2205.09443 (0.3
-    radians about each axis, a tenth of each side, for upright tracks at the origin); shear as in
+    Source: rotation about each axis and scale of each side as PYSKL, arXiv:2205.09443, offers them
+    for upright tracks in three dimensions (its recipes for NTU RGB+D use neither); shear as in
     Rao et al. 2021, arXiv:2008.00188.
     """
 

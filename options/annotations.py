@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from options.skeletons import skeleton_layout
+from options.skeletons import LAYOUT_NAMES, skeleton_layout
 from options.types import OneLineParser, natural, positive, probability
 
 SPLITS = ("train", "val", "test")
@@ -19,12 +19,13 @@ def add_annotation_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.pkl",
         help="clips, labels, keypoints and splits out of this file, instead of lists and poses/; "
-        "--dataset then only names the runs",
+        "--dataset then names the runs (default: the name of the file) and, beside RGB, the folder "
+        "of the frames below --dataset_path",
     )
     for split, text in (
         ("train", "default train"),
         ("val", "default val; the name of the train split: validate on training clips"),
-        ("test", "default test, or else the val split"),
+        ("test", "default test, or else the val split, if that is not the train split"),
     ):
         group.add_argument(f"--{split}_split", help=f"name of the {split} split in it; {text}")
     group.add_argument(
@@ -58,10 +59,12 @@ def parse_check_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("file", type=Path, help="the annotation pickle")
     parser.add_argument(
+        "--skeleton_layout",
         "--layout",
         type=skeleton_layout,
-        help="joint layout that it should have: a name, or a .json file; default: the usual one of "
-        "its number of joints",
+        metavar="LAYOUT",
+        help=f"joint layout that it should have: {LAYOUT_NAMES}, or a .json file; default: the "
+        "usual one of its number of joints",
     )
     parser.add_argument(
         "--num_classes", type=positive, help="labels must be below it; default: no bound"
@@ -110,6 +113,41 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if any(sign in args.dataset for sign in _PLACEHOLDERS) or args.dataset in (".", ".."):
         parser.error(f"--dataset {args.dataset!r} must be a plain name, no path")
+    _check_output(parser, args)
+    return args
+
+
+def parse_convert_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of `tools/convert_annotations.py`; exits with 2 on a wrong one."""
+    parser = OneLineParser(
+        prog="convert_annotations.py",
+        description="Write an annotation pickle with the joints of another layout.",
+        epilog="example: python tools/convert_annotations.py own.pkl --skeleton_layout openpose25 "
+        "--to coco17 --output own_coco17.pkl",
+    )
+    parser.add_argument("file", type=Path, help="the annotation pickle")
+    parser.add_argument(
+        "--to",
+        type=skeleton_layout,
+        metavar="LAYOUT",
+        required=True,
+        help=f"layout to write: {LAYOUT_NAMES}, or a .json file",
+    )
+    parser.add_argument(
+        "--skeleton_layout",
+        type=skeleton_layout,
+        metavar="LAYOUT",
+        help="layout of the file; default: the usual one of its number of joints",
+    )
+    parser.add_argument(
+        "--keypoint_files",
+        type=Path,
+        help="folder of the pickles that hold the keypoints of a compressed file; default: the "
+        "folder of the file",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output")
+    args = parser.parse_args(argv)
     _check_output(parser, args)
     return args
 
@@ -163,18 +201,22 @@ def parse_jhmdb_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--splits", type=Path, help="the unpacked splits.zip, beside --positions")
     parser.add_argument(
-        "--split", type=int, choices=(1, 2, 3), default=1, help="which of its three splits"
+        "--split", type=int, choices=(1, 2, 3), help="which of its three splits; default 1"
     )
     parser.add_argument(
         "--ddnet",
         type=Path,
         nargs=2,
         metavar=("TRAIN", "TEST"),
-        help="instead: GT_train_1.pkl and GT_test_1.pkl of DD-Net, 14 classes",
+        help="instead: GT_train_1.pkl and GT_test_1.pkl of DD-Net, 14 classes; their coordinates "
+        "are in sizes of the person and are put around the middle of a frame of 2x2",
     )
     parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
     parser.add_argument("--overwrite", action="store_true", help="replace --output")
     args = parser.parse_args(argv)
+    if args.ddnet and args.split is not None:
+        parser.error("--split is of --positions: the files of --ddnet are of one split")
+    args.split = args.split or 1
     if bool(args.ddnet) == bool(args.positions) or bool(args.positions) != bool(args.splits):
         parser.error("give either --positions and --splits, or --ddnet with two files")
     _check_output(parser, args)

@@ -47,7 +47,7 @@ def benchmark_parser() -> OneLineParser:
         type=frame_size,
         nargs="+",
         default=list(_SIZES),
-        help="of the frames that loaders read, WIDTHxHEIGHT",
+        help="of the frames that loaders read, WIDTHxHEIGHT (default: 1280x720 640x360)",
     )
     _add_sweep(parser)
     _add_results(parser)

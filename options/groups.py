@@ -131,7 +131,10 @@ def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
     """The built-in data set: how large, how many, which seed."""
     group = parser.add_argument_group("built-in data set (--dataset synthetic)")
     group.add_argument(
-        "--synthetic_size", type=frame_size, default=(160, 90), help="frame size, WIDTHxHEIGHT"
+        "--synthetic_size",
+        type=frame_size,
+        default=(160, 90),
+        help="frame size, WIDTHxHEIGHT (default: 160x90)",
     )
     group.add_argument(
         "--synthetic_clips",

@@ -88,9 +88,27 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ctrgcn": {**_GCN, "pose_model": "ctrgcn"},
     "small": _SMALL,
     "posec3d": {**_VOLUMES, "pose_model": "posec3d"},
+    # From weights of Kinetics-400 to UCF101 and HMDB51, as PYSKL and MMAction2 configure it.
+    "posec3d_finetune": {
+        **_VOLUMES,
+        "pose_model": "posec3d",
+        "posec3d_stages": [3, 4, 6],
+        "lr": 0.01,
+        "auto_scale_lr": 128,
+        "lr_schedule": "multistep",
+        "lr_steps": [9, 11],
+        "epochs": 12,
+        "pose_size": 48,
+    },
     # The two streams of RGBPose-Conv3D alone, then both of them, begun from their weights.
     "rgbpose_rgb": {**_RGBPOSE, "lr": 0.15, "auto_scale_lr": 96, "rgbpose_streams": "rgb"},
-    "rgbpose_pose": {**_RGBPOSE, "lr": 0.2, "auto_scale_lr": 128, "rgbpose_streams": "pose"},
+    "rgbpose_pose": {
+        **_RGBPOSE,
+        "lr": 0.2,
+        "auto_scale_lr": 128,
+        "weight_decay": 3e-4,
+        "rgbpose_streams": "pose",
+    },
     "rgbpose": {
         **_RGBPOSE,
         "lr": 0.0075,

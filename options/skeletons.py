@@ -8,11 +8,12 @@ from typing import Any
 from errors import InputError
 from files import read_regular
 from ops.conversion import describe_layout, find_layout, layout_from, layout_value
-from ops.skeleton import COCO17, SkeletonLayout
+from ops.skeleton import COCO17, LAYOUTS, SkeletonLayout
 from options.types import non_negative_real, positive, probability, share_of_one
 
 # Encoders that look at one frame at a time.
 FRAME_MODELS = ("mlp", "conv1d", "gcn")
+LAYOUT_NAMES = ", ".join(LAYOUTS)
 GCN_MODELS = ("stgcn", "agcn", "aagcn", "stgcnpp", "ctrgcn")
 ZOO_MODELS = (*GCN_MODELS, "posec3d")
 POSE_MODELS = (*FRAME_MODELS, *ZOO_MODELS)
@@ -92,8 +93,8 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num_people",
         type=positive,
-        help="most people of a clip that skeleton models see, the first ones; default 2, in "
-        "heatmap volumes 10, as published",
+        help="most people of a clip that skeleton models see, the first ones; default: graph "
+        "networks 2, heatmap volumes 10, as published, models of single frames 1",
     )
     group.add_argument(
         "--pose_pooling",
@@ -106,9 +107,8 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
         "--skeleton_layout",
         type=skeleton_layout,
         metavar="LAYOUT",
-        help="joint layout of the keypoints: a name (coco17, ntu25, openpose18, openpose25, "
-        "jhmdb15, mediapipe33, hand21), or a .json file that describes it; default: that of the "
-        "data",
+        help=f"joint layout of the keypoints: {LAYOUT_NAMES}, or a .json file that describes it; "
+        "default: that of the data",
     )
     group.add_argument(
         "--tcn_dropout",
@@ -121,7 +121,8 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
         type=positive,
         nargs=3,
         metavar="BLOCKS",
-        help="blocks of the stages of posec3d; default 4 6 3, and 3 4 6 as published for UCF101",
+        help="blocks of the stages of posec3d; default 4 6 3, as published for NTU RGB+D and "
+        "FineGYM; 3 4 6 for Kinetics-400, UCF101 and HMDB51",
     )
 
 
@@ -131,16 +132,17 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
         "--pose_normalize",
         choices=NORMALIZATIONS,
         help="frame of reference of keypoints: clip (centre on the median hips, scale by the torso "
-        "of the clip), frame (the same per frame), none (pixels of the crop); for whole-clip "
-        "skeleton models also image (-1 to 1 over the image, as PYSKL), image_keep (the same, "
-        "undetected joints too, as MMAction2; in 3-D both are spine), auto (over the box of all "
-        "joints), spine (3-D: turned to the spine of the first frame). Default: clip, and image "
-        "for these models",
+        "of the clip), frame (the same per frame, for models of single frames), none (pixels of "
+        "the crop, and all that heatmap volumes take); for graph networks also image (-1 to 1 over "
+        "the image, as PYSKL), image_keep (the same, undetected joints too, as MMAction2; in 3-D "
+        "both are spine), auto (over the box of all joints), spine (3-D: turned to the spine of "
+        "the first frame). Default: clip, image for graph networks, none for volumes",
     )
     group.add_argument(
         "--pose_frames",
         type=positive,
-        help="frames that whole-clip skeleton models see; default 100, posec3d 48",
+        help="frames that whole-clip skeleton models see; default: graph networks 100, posec3d 48, "
+        "--rgbpose_conv3d 32",
     )
     group.add_argument(
         "--pose_sampling",
@@ -153,7 +155,7 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
         "--pose_size",
         type=positive,
         default=56,
-        help="side of heatmap volumes in training, pixels; tests use 8/7 of it",
+        help="side of the volumes of posec3d in training, pixels; tests use 8/7 of it",
     )
     group.add_argument(
         "--people_order",
@@ -175,7 +177,8 @@ def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pose_flip",
         type=probability,
-        help="mirror skeletons alone with this probability; default 0, posec3d 0.5",
+        help="mirror skeletons alone with this probability; default 0, posec3d 0.5. Beside RGB "
+        "they follow the mirror of the frames",
     )
     group.add_argument(
         "--pose_rotate", type=non_negative_real, default=0.0, help="turn by up to this, degrees"
@@ -202,7 +205,7 @@ def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
         "--pose_crop",
         type=share_of_one,
         default=1.0,
-        help="show a random part of the clip of at least this share",
+        help="show a random part of the clip of at least this share, with --pose_sampling uniform",
     )
 
 
@@ -213,7 +216,7 @@ def add_rgbpose_options(parser: argparse.ArgumentParser) -> None:
         "--rgbpose_detach",
         nargs="+",
         choices=("rgb", "pose"),
-        default=(),
+        default=[],
         help="streams whose gradients do not reach the other one",
     )
     group.add_argument(
@@ -221,7 +224,7 @@ def add_rgbpose_options(parser: argparse.ArgumentParser) -> None:
         type=probability,
         nargs=2,
         metavar=("RGB", "POSE"),
-        default=(0.0, 0.0),
+        default=[0.0, 0.0],
         help="probability that a stream hears nothing of the other in a batch",
     )
 

@@ -68,10 +68,17 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--split", choices=("test", "val"), default="test", help="list to test on")
     group.add_argument(
-        "--num_clips", type=up_to(MOST_SAMPLINGS), default=1, help="samplings of each clip"
+        "--num_clips",
+        type=up_to(MOST_SAMPLINGS),
+        default=1,
+        help="samplings of each clip; of skeletons 10, as published",
     )
     group.add_argument(
-        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each frame"
+        "--test_crops",
+        type=int,
+        choices=(1, 3, 5, 10),
+        default=1,
+        help="crops of each frame; skeletons of whole clips alone have none",
     )
     group.add_argument(
         "-b", "--batch-size", type=positive, default=1, help="clips per forward pass"

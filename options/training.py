@@ -50,9 +50,12 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
         help="settings of a skeleton model as published, or small: ours for some hundred clips; as "
         "defaults of all other options",
     )
-    group.add_argument("--epochs", type=positive, default=120, help="passes over the training list")
+    group.add_argument("--epochs", type=positive, default=120, help="epochs")
     group.add_argument(
-        "--repeat", type=positive, default=1, help="times that an epoch goes through the list"
+        "--repeat",
+        type=positive,
+        default=1,
+        help="times that an epoch goes through the training list; recipes: 5 or 10, as published",
     )
     group.add_argument(
         "--balanced_sampling",

@@ -9,8 +9,11 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or isinstance(action.default, bool):
+        shown, text = action.default, action.help or ""
+        if shown is None or isinstance(shown, bool) or action.nargs == 0 or "(default" in text:
             return action.help
+        if isinstance(shown, list | tuple):  # as it is typed
+            return f"{text} (default: {' '.join(map(str, shown))})" if shown else text
         return super()._get_help_string(action)
 
 

@@ -297,6 +297,15 @@ def test_the_program_looks_at_joints_of_no_known_layout(tmp_path, capsys):
     assert "error: clip 'a', keypoint: has 19 joints, it should have 25" in capsys.readouterr().out
 
 
+def test_joints_that_training_would_ask_for_are_an_error(tmp_path, capsys):
+    path = write(tmp_path / "x.pkl", [annotation("a", joints=25)])
+    with pytest.raises(SystemExit) as stopped:
+        program.main([str(path)])
+    assert stopped.value.code == 2
+    assert "may be of several layouts: name it with --skeleton_layout" in capsys.readouterr().out
+    assert program.main([str(path), "--skeleton_layout", "openpose25"]) == []
+
+
 def test_the_program_is_content_with_the_jhmdb_pickle(capsys):
     path = program.ROOT.parent / "shared" / "data" / "jhmdb" / "jhmdb14_split1.pkl"
     if not path.is_file():

@@ -212,3 +212,11 @@ def test_numbers_that_no_machine_can_serve_are_refused(line, capsys):
         parse_predict_args(["--weights", "x", "--source", "y", *line.split()])
     assert end.value.code == 2
     assert "must be at most" in capsys.readouterr().err
+
+
+def test_help_shows_defaults_as_they_are_typed():
+    text = " ".join(opts.train_parser().format_help().split())
+    assert "WIDTHxHEIGHT (default: 160x90)" in text
+    assert "(default: 320 80 160)" in text
+    assert "(default: [" not in text
+    assert "(default: (" not in text

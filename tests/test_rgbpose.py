@@ -94,7 +94,7 @@ def test_a_stream_alone_sees_the_other_input_not(stream, width):
 
 def test_the_pose_stream_alone_is_posec3d_that_keeps_all_frames():
     model, batch = build("pose").eval(), batch_of()
-    twin = ClipClassifier(PoseC3D(COCO17, temporal_strides=(1, 1, 1), sigma=0.7), 5, 0.5).eval()
+    twin = ClipClassifier(PoseC3D(COCO17, temporal_strides=(1, 1, 1), sigma=0.6), 5, 0.5).eval()
     names = {"encoder.pose_path.": "encoder.", "head.pose.": "head.linear."}
     state = {}
     for key, value in model.state_dict().items():
@@ -232,6 +232,9 @@ def test_begins_as_two_streams_that_do_not_mind_each_other(is_published):
     report = initialise_from_streams(model, states["rgb"], states["pose"])
     assert (len(report.copied), len(report.widened), len(report.fresh)) == (572, 8, 14)
     assert str(report).startswith("572 tensors copied, 8 continued by zeros, 14 of lateral")
+    # Trained alone, the pose pathway is shown narrower joints, as published.
+    assert (streams["pose"].drawing.sigma, model.drawing.sigma) == (0.6, 0.7)
+    streams["pose"].drawing.sigma = 0.7
     for stream, alone in streams.items():
         expected = alone.stream_logits(batch)[stream]
         torch.testing.assert_close(

@@ -139,6 +139,37 @@ def test_published_weights_are_tested_on_a_pickle_without_further_options(pickle
     assert metrics.total == SPLITS["test"]
 
 
+@pytest.mark.parametrize("joints", [17, 25])
+@pytest.mark.parametrize("frame", ["image", "image_keep", "auto", "spine", "clip", "none"])
+def test_frames_of_reference_are_of_so_many_dimensions(pickle, joints, frame):
+    dims = 3 if joints == 25 else 2
+    refused = {2: ["spine"], 3: ["auto", "clip"]}[dims]
+    file = pickle(joints=joints, dims=dims)
+    options = ["--pose_model", "stgcnpp", "--pose_normalize", frame]
+    if frame in refused:
+        with pytest.raises(InputError, match=f"--pose_normalize {frame} is of {5 - dims}-D"):
+            loader_of(file, *options)
+    else:
+        batch = next(iter(loader_of(file, *options)))
+        assert batch.skeletons.isfinite().all()
+
+
+def test_no_volumes_of_three_dimensions(pickle):
+    with pytest.raises(InputError, match="in 3-D, heatmap volumes are drawn of 2-D"):
+        loader_of(pickle(joints=25, dims=3), "--pose_model", "posec3d")
+
+
+def test_fine_tuning_says_where_it_shows_skeletons_otherwise(pickle, tmp_path, capsys):
+    note = "pyskl GenSkeFeat(dataset='coco', feats=['b'])"
+    weights = published(tmp_path, note=note)
+    line = ["--pose_model", "stgcnpp", "--finetune", "--checkpoint_path", weights]
+    train(pickle(), *line)
+    said = capsys.readouterr().out
+    assert "trained with --pose_streams bone, this run has joint: give --pose_streams bone" in said
+    train(pickle(), *line, "--pose_streams", "bone", "--resume", "none")
+    assert "the weights were trained with" not in capsys.readouterr().out
+
+
 def test_the_people_of_published_weights_are_told(tmp_path):
     assert checkpoint_options(published(tmp_path, 1, "agcn"))["num_people"] == 1
     assert checkpoint_options(published(tmp_path, 3, "aagcn"))["num_people"] == 3
@@ -156,7 +187,9 @@ def test_options_beside_a_recipe_win():
     assert (found.pose_frames, found.tcn_dropout) == (300, 0.5)
 
 
-@pytest.mark.parametrize("recipe", ["stgcn", "agcn", "ctrgcn", "posec3d", "stgcn_vanilla", "small"])
+@pytest.mark.parametrize(
+    "recipe", ["stgcn", "agcn", "ctrgcn", "posec3d", "posec3d_finetune", "stgcn_vanilla", "small"]
+)
 def test_recipes_of_skeletons_make_a_network(recipe):
     found = parse_pose_train_args(["--dataset", "synthetic", "--recipe", recipe])
     assert isinstance(found, Namespace)

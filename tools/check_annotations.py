@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from console import say  # noqa: E402
 from datasets.annotations.annotation_set import open_unchecked  # noqa: E402
-from datasets.annotations.checks import Finding, Severity, check_annotations  # noqa: E402
+from datasets.annotations.checks import Finding, check_annotations  # noqa: E402
 from datasets.annotations.summary import summary_lines, summary_of  # noqa: E402
 from errors import printable, run_script  # noqa: E402
 from files import write_json  # noqa: E402
@@ -32,12 +32,11 @@ def main(argv: Sequence[str] | None = None) -> list[Finding]:
     args = parse_check_args(argv)
     with cache_of(args.cache) as cache:
         found, layout_fault = open_unchecked(
-            args.file, layout_of(args.layout), cache, args.keypoint_files
+            args.file, layout_of(args.skeleton_layout), cache, args.keypoint_files
         )
         findings = check_annotations(found, args.num_classes)
         if layout_fault:
-            severity: Severity = "warning" if args.layout is None else "error"
-            findings.append(Finding(severity, "", "keypoint", layout_fault, "layout"))
+            findings.append(Finding("error", "", "keypoint", layout_fault, "layout"))
         summary = summary_of(found)
     for line in finding_lines(findings, args.shown):
         say(line)

@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the options; `scores` and `weights` are filled in from `--streams`."""
     parser = OneLineParser(
+        prog="ensemble_scores.py",
         description="Mix the scores of several models on the same clips.",
         epilog="example: python tools/ensemble_scores.py rgb/scores_test.npz pose/scores_test.npz "
         "--weights 2 1 --output ensemble.npz",

@@ -229,7 +229,7 @@ def layout_of(store: Store, layout: SkeletonLayout | None) -> SkeletonLayout | s
             return (
                 f"has {V} joints, {layout.name} has {len(layout)}: name the layout of the file as "
                 "--skeleton_layout; for a model that was trained on other joints convert the "
-                "keypoints to its layout"
+                "file with tools/convert_annotations.py"
             )
         return layout if layout.dims == dims else replace(layout, dims=dims)
     guess = layout_of_size(V, dims)

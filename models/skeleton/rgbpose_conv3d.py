@@ -1,6 +1,6 @@
 """RGBPose-Conv3D: an RGB network and a skeleton network that talk to each other.
 
-Duan et al. 2022, "Revisiting Skeleton-based Action Recognition", arXiv:2104.13586, section 3.4:
+Duan et al. 2022, "Revisiting Skeleton-based Action Recognition", arXiv:2104.13586, section 3.3:
 two SlowOnly pathways with lateral connections in both directions. The RGB pathway sees few large
 frames, the pose pathway four times as many heatmaps of a quarter of the size.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from errors import InputError
 from models.classifier import Classifier
+from models.skeleton.posec3d import SIGMA as SIGMA_ALONE
 from models.skeleton.posec3d import VolumeDrawing, pose_stages
 from models.skeleton.slowonly import SlowOnly, Stage
 from ops.batch import Batch
@@ -21,7 +22,7 @@ from ops.skeleton import SkeletonLayout
 
 # Heatmaps for each RGB frame, and pixels of a frame for each pixel of a heatmap.
 SPEED_RATIO, SCALE_RATIO = 4, 4
-SIGMA = 0.7
+SIGMA = 0.7  # of both pathways together; the pose pathway alone is shown those of PoseC3D
 STREAMS = ("rgb", "pose")
 # Lateral connections see 7 heatmaps, 4 apart, and no neighbouring pixels.
 _LATERAL: dict[str, Any] = {
@@ -228,7 +229,10 @@ class RGBPoseConv3D(Classifier):
             )
         self.num_classes = num_classes
         self.streams = STREAMS if streams == "both" else (streams,)
-        self.drawing = VolumeDrawing(layout, "joint", SIGMA) if "pose" in self.streams else None
+        self.drawing: VolumeDrawing | None = None
+        if "pose" in self.streams:
+            sigma = SIGMA if "rgb" in self.streams else SIGMA_ALONE
+            self.drawing = VolumeDrawing(layout, "joint", sigma)
         detached = zip(STREAMS, (rgb_detach, pose_detach), strict=True)
         self.encoder: RGBPosePaths = RGBPosePaths(
             len(layout),

@@ -1,6 +1,6 @@
 """How RGBPose-Conv3D begins: from a network of RGB and one of skeletons, trained alone.
 
-Duan et al. 2022, arXiv:2104.13586, section 3.4.
+Duan et al. 2022, arXiv:2104.13586, section 3.3.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ def initialise_from_streams(
     Raises:
         InputError: a tensor is missing, is not known or has another shape; nothing is changed.
 
-    Source: Duan et al. 2022, arXiv:2104.13586, section 3.4 (the two are trained first).
+    Source: Duan et al. 2022, arXiv:2104.13586, section 3.3 (the two are trained first).
     """
     if len(model.streams) != 2:
         raise InputError(

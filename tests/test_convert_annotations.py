@@ -1,0 +1,61 @@
+"""Pickles with the joints of another layout."""
+
+import numpy as np
+import pytest
+
+from datasets.annotations.annotation_set import open_annotations
+from errors import InputError
+from ops.conversion import convert_keypoints
+from ops.skeleton import BODY25, COCO17, NTU25
+from tests.making_annotations import annotation, write
+from tools import convert_annotations as program
+
+
+def test_clips_labels_and_splits_stay_and_joints_are_converted(tmp_path, capsys):
+    clips = [annotation(n, 5, joints=25, label=i, dtype=np.float32) for i, n in enumerate("abc")]
+    path = write(tmp_path / "x.pkl", clips, {"train": ["a", "b"], "val": ["c"]})
+    out = tmp_path / "out.pkl"
+    line = [str(path), "--skeleton_layout", "openpose25", "--to", "coco17", "--output", str(out)]
+    assert program.main(line) == 3
+    before = open_annotations(path, BODY25, tmp_path / "a")
+    after = open_annotations(out, None, tmp_path / "b")
+    assert after.layout == COCO17
+    assert after.splits == before.splits
+    for name in before.names:
+        assert (after.label(name), after.size(name)) == (before.label(name), before.size(name))
+        expected = convert_keypoints(before.keypoints(name), BODY25, COCO17)
+        np.testing.assert_array_equal(after.keypoints(name), expected)
+    assert "3 clips, 25 joints of openpose25 to coco17" in capsys.readouterr().out
+
+
+def test_joints_without_a_source_are_named(tmp_path, capsys):
+    path = write(tmp_path / "x.pkl", [annotation(joints=15)])
+    program.main([str(path), "--to", "coco17", "--output", str(tmp_path / "o.pkl")])
+    assert "undetected everywhere, as jhmdb15 has no place for them: left_eye" in (
+        capsys.readouterr().out
+    )
+
+
+def test_three_dimensions_stay_three(tmp_path):
+    path = write(tmp_path / "x.pkl", [annotation(joints=25, dims=3, img_shape=None)])
+    out = tmp_path / "o.pkl"
+    program.main([str(path), "--to", "jhmdb15", "--output", str(out)])
+    source = open_annotations(path, None, tmp_path / "a")
+    assert source.layout == NTU25
+    found = open_annotations(out, program.layout_of("jhmdb15"), tmp_path / "b")
+    assert found.layout.dims == 3
+    assert found.keypoints("a").shape == (*source.keypoints("a").shape[:2], 15, 4)
+
+
+def test_what_cannot_be_converted_leaves_no_file(tmp_path):
+    out = tmp_path / "o.pkl"
+    path = write(tmp_path / "x.pkl", [annotation()])
+    with pytest.raises(InputError, match="there is no conversion between them"):
+        program.main([str(path), "--to", "hand21", "--output", str(out)])
+    broken = write(tmp_path / "y.pkl", [annotation("a"), annotation("b", keypoint=None)])
+    with pytest.raises(InputError, match="clip 'b' has no usable keypoints"):
+        program.main([str(broken), "--to", "jhmdb15", "--output", str(out)])
+    assert not out.exists()
+    out.touch()
+    with pytest.raises(SystemExit):
+        program.main([str(path), "--to", "jhmdb15", "--output", str(out)])

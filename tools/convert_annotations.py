@@ -1,0 +1,66 @@
+"""Write an annotation pickle with the joints of another layout.
+
+python tools/convert_annotations.py ntu60_2d.pkl --to coco17 --output ntu60_coco17.pkl
+python tools/convert_annotations.py own.pkl --skeleton_layout openpose25 --to coco17 --output c.pkl
+
+For weights that were trained on other joints. Compressed files (Kinetics) become plain ones.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from console import StepLine, say  # noqa: E402
+from datasets.annotations.annotation_set import AnnotationSet, open_annotations  # noqa: E402
+from datasets.annotations.exporting import Annotation, write_annotations  # noqa: E402
+from errors import InputError, run_script  # noqa: E402
+from ops.conversion import convert_keypoints, joint_sources  # noqa: E402
+from ops.skeleton import SkeletonLayout  # noqa: E402
+from options.annotations import parse_convert_args  # noqa: E402
+from options.skeletons import layout_of  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pickle; return how many clips there are."""
+    args = parse_convert_args(argv)
+    target = layout_of(args.to)
+    assert target is not None
+    with tempfile.TemporaryDirectory(prefix="annotations-") as cache:
+        found = open_annotations(
+            args.file, layout_of(args.skeleton_layout), Path(cache), args.keypoint_files
+        )
+        count = write_annotations(args.output, converted(found, target), found.splits)
+    source = found.layout
+    empty = [
+        joint
+        for joint, from_joints in zip(target.joints, joint_sources(source, target), strict=True)
+        if not from_joints
+    ]
+    say(f"{args.output}: {count} clips, {len(source)} joints of {source.name} to {target.name}")
+    if empty:
+        say(f"undetected everywhere, as {source.name} has no place for them: {', '.join(empty)}")
+    return count
+
+
+def converted(found: AnnotationSet, target: SkeletonLayout) -> Iterator[Annotation]:
+    """Yield each clip with the joints of another layout.
+
+    Raises:
+        InputError: there is no conversion between the two, or a clip is broken.
+    """
+    with StepLine("clips", every=1000) as line:
+        for number, name in enumerate(found.names, start=1):
+            try:
+                tracks = convert_keypoints(found.keypoints(name), found.layout, target)
+            except ValueError as error:
+                raise InputError(f"{found.path}: {error}") from None
+            yield Annotation(name, found.label(name), tracks, found.size(name))
+            line(number, len(found.names))
+
+
+if __name__ == "__main__":
+    run_script(main)
