@@ -12,6 +12,10 @@ from torch import Tensor
 
 Triple = tuple[int, int, int]
 
+# Kernels of one pixel with a stride, channels innermost: where channels are fewer than a block of
+# oneDNN (8 with AVX2), backward writes past its memory (uxlfoundation/oneDNN issue 6035).
+_FEW_CHANNELS = 16
+
 
 def innermost_channels(x: Tensor) -> Tensor:
     """Return (B, C, T, H, W) in the memory layout that is fastest on its device."""
@@ -47,6 +51,8 @@ def convolve(
         return _over_time(x, weight[..., 0], bias, stride)
     # Frames between the strides are seen by nobody.
     images = _as_images(x[:, :, :: stride[0]])
+    if pixels == [1, 1] and x.shape[1] < _FEW_CHANNELS:  # nor are pixels
+        images, stride = images[..., :: stride[1], :: stride[2]], (1, 1, 1)
     padding = [side // 2 for side in pixels]
     return _as_volumes(F.conv2d(images, weight[:, :, 0], bias, stride[1:], padding), len(x))
 
