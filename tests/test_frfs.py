@@ -567,15 +567,16 @@ def test_killed_at_any_moment_and_run_again(tmp_path, option):
     usual = time.monotonic() - start
     expected = content_of(tmp_path / "whole")
     rng = random.Random(0)
-    cut = 0
-    for attempt in range(5):
-        target = tmp_path / f"killed{attempt}"
-        cut += kill_after(usual * rng.random(), target, *more)
+    cut = []
+    while len(cut) < 5 or sum(cut) < 2:
+        assert len(cut) < 15, cut
+        target = tmp_path / f"killed{len(cut)}"
+        cut.append(kill_after(usual * rng.random(), target, *more))
+        usual *= 1 if cut[-1] else 0.6  # the machine was busier when it was measured
         if list(target.glob("FRFS/*.txt")):  # the lists are the last to appear
             assert content_of(target / "FRFS/frames") == content_of(tmp_path / "whole/FRFS/frames")
         run(target, *more)
         assert content_of(target) == expected
-    assert cut >= 2
     assert state_of(made.folder) == before
 
 
