@@ -41,6 +41,9 @@ Sampling = Literal["uniform", "spread", "pad_zero", "pad_loop"]
 _UNCHANGED = SkeletonAugmentation()
 # Sides of volumes in tests, by those in training: 64 for 56.
 _TEST_SHARE = 8 / 7
+# A frame of fewer pixels is none: its joints are in shares of it, or in sizes of the person.
+_LEAST_FRAME = 16
+_DRAWN_FRAME = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,9 @@ def _volume_tracks(
     if spec.frame_share is not None:
         side = round(size[0] * spec.frame_share)
         return resize_tracks(tracks, size, (side, side)), (side, side)
+    if min(size) < _LEAST_FRAME:  # boxes are in whole pixels, and none is around ten and fewer
+        drawn = short_side_size(size, _DRAWN_FRAME)
+        tracks, size = resize_tracks(tracks, size, drawn), drawn
     # The box is around the people of the frames that are seen, as published.
     box = compact_box(tracks[np.unique(picks)]) or Box(0, 0, *size)
     tracks, size = crop_tracks(tracks, box), box.size

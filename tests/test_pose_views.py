@@ -166,6 +166,16 @@ def test_volumes_hold_everybody_and_are_larger_in_tests():
     assert 0 <= seen[:, :2].min() <= seen[:, :2].max() <= 64
 
 
+def test_joints_in_shares_of_the_frame_are_seen_as_those_in_pixels():
+    tracks = walk()
+    shares = tracks.copy()
+    shares[..., :2] /= 256
+    pixels = skeleton_views(VOLUME, tracks, (512, 512), COCO17)
+    found = skeleton_views(VOLUME, shares, (2, 2), COCO17)
+    assert found.volume_size == pixels.volume_size
+    torch.testing.assert_close(found.skeletons, pixels.skeletons)
+
+
 def test_double_flip_shows_every_view_twice():
     found = views(replace(VOLUME, double=True), num_clips=3)
     assert found.skeletons.shape[0] == 6
