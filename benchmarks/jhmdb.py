@@ -61,12 +61,12 @@ ENTRIES: dict[str, tuple[str, list[str]]] = {
         for model in GRAPH_MODELS
         for stream in STREAMS
     },
-    "posec3d_joint": ("pixels", [*VOLUME_RECIPE, "--pose_streams", "joint"]),
+    "posec3d_joint": ("given", [*VOLUME_RECIPE, "--pose_streams", "joint"]),
     **{name: ("coco17", [*FRAME_RECIPE, "--pose_model", name]) for name in FRAME_MODELS},
 }
 TEST = shlex.split("--num_clips 10 --softmax --batch-size 8 --workers 0 --threads 1")
-# Coordinates are in sizes of the person, at most 3 or so from the middle; in pixels of an image of
-# 600 x 600 a person is some 150 high, and the box around it can be found.
+# Coordinates are in sizes of the person, at most 3 or so from the middle: of an image of 600 x 600
+# pixels a person then is some 150 high.
 _PIXELS, _SIDE = 100, 600
 
 
@@ -117,7 +117,7 @@ def make_run(
     line += ["--val_split", "test", "--test_split", "test", *options, *chosen]
     trained = [*line, "--workers", "0", "--threads", "1", "--eval-freq", "1000"]
     folder = args.work / "runs" / name / f"seed{seed}"
-    mirrored = ["--double_flip"] if seen == "pixels" else []  # as published of heatmap volumes
+    mirrored = ["--double_flip"] if name == "posec3d_joint" else []  # as published of volumes
     return Run(name, seed, folder, tuple(trained), (*TEST, *mirrored), "last.pth.tar")
 
 
@@ -125,31 +125,28 @@ def make_run(
 
 
 def prepare(source: Path, folder: Path) -> dict[str, Path]:
-    """Write what some models need: the same clips in pixels, and with the joints of COCO-17.
+    """Write what some models need: the same clips in pixels, with the joints of COCO-17.
 
-    Heatmap volumes are drawn in pixels. Models of single frames know COCO-17 alone: shoulders,
-    elbows, wrists, hips, knees and ankles are the same joints, the face stands for the nose, eyes
-    and ears are undetected, neck and belly are dropped.
+    Models of single frames know COCO-17 alone: shoulders, elbows, wrists, hips, knees and ankles
+    are the same joints, the face stands for the nose, eyes and ears are undetected, neck and belly
+    are dropped.
     """
     found = open_annotations(source, JHMDB15, folder / "cache")
-    paths = {"given": source, "pixels": folder / "pixels.pkl", "coco17": folder / "coco17.pkl"}
-    for name in ("pixels", "coco17"):
-        if not paths[name].exists():
-            clips = (convert(found, clip, to_coco17=name == "coco17") for clip in found.names)
-            write_annotations(paths[name], clips, found.splits)
-    return paths
+    coco17 = folder / "coco17.pkl"
+    if not coco17.exists():
+        write_annotations(coco17, (convert(found, clip) for clip in found.names), found.splits)
+    return {"given": source, "coco17": coco17}
 
 
-def convert(found: AnnotationSet, clip: str, *, to_coco17: bool) -> Annotation:
-    """Return a clip in pixels, in the middle of the image, maybe with the joints of COCO-17."""
+def convert(found: AnnotationSet, clip: str) -> Annotation:
+    """Return a clip in pixels, in the middle of the image, with the joints of COCO-17."""
     tracks = found.keypoints(clip).copy()  # (N, M, V, 3)
     width, height = found.size(clip) or (2, 2)
     is_seen = tracks[..., 2:] > 0
     middle = np.array([width, height], np.float32) / 2
     pixels = (tracks[..., :2] - middle) * _PIXELS + _SIDE / 2
     tracks[..., :2] = np.where(is_seen, pixels, 0)
-    if to_coco17:
-        tracks = convert_keypoints(tracks, JHMDB15, COCO17)
+    tracks = convert_keypoints(tracks, JHMDB15, COCO17)
     return Annotation(clip, found.label(clip), tracks, (_SIDE, _SIDE))
 
 
