@@ -148,7 +148,7 @@ def parse_convert_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
     parser.add_argument("--overwrite", action="store_true", help="replace --output")
     args = parser.parse_args(argv)
-    _check_output(parser, args)
+    _check_output(parser, args, args.file)
     return args
 
 
@@ -219,12 +219,19 @@ def parse_jhmdb_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.split = args.split or 1
     if bool(args.ddnet) == bool(args.positions) or bool(args.positions) != bool(args.splits):
         parser.error("give either --positions and --splits, or --ddnet with two files")
-    _check_output(parser, args)
+    _check_output(parser, args, *(args.ddnet or ()))
     return args
 
 
-def _check_output(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def _check_output(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, *sources: Path
+) -> None:
     if args.output.suffix != ".pkl":
         parser.error(f"--output {args.output} must end in .pkl: the toolboxes take no other file")
-    if args.output.exists() and not args.overwrite:
+    if not args.output.exists():
+        return
+    for source in sources:  # whatever else is to be replaced, what is read is the only copy of it
+        if source.exists() and source.samefile(args.output):
+            parser.error(f"--output {args.output} is the file that is read: name another one")
+    if not args.overwrite:
         parser.error(f"--output {args.output} is there already: give --overwrite to replace it")

@@ -100,6 +100,17 @@ def write_ddnet(path, poses, labels, **more):
     return str(path)
 
 
+def test_the_files_of_ddnet_are_never_replaced(tmp_path, capsys):
+    train, test = tmp_path / "a.pkl", tmp_path / "b.pkl"
+    for path in (train, test):
+        path.write_bytes(b"theirs")
+        with pytest.raises(SystemExit) as raised:
+            program.main(["--ddnet", str(train), str(path), "--output", str(path), "--overwrite"])
+        assert raised.value.code == 2
+        assert "is the file that is read: name another one" in capsys.readouterr().err
+        assert path.read_bytes() == b"theirs"
+
+
 def test_the_files_of_ddnet_become_the_pickle_of_the_benchmark(tmp_path):
     rng = np.random.default_rng(0)
     poses = [rng.normal(0, 1, (n, 15, 2)).round(3) for n in (15, 40, 30)]

@@ -59,3 +59,17 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path):
     out.touch()
     with pytest.raises(SystemExit):
         program.main([str(path), "--to", "jhmdb15", "--output", str(out)])
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_file_that_is_read_is_never_replaced(tmp_path, capsys, linked):
+    path = output = write(tmp_path / "x.pkl", [annotation(joints=15)])
+    before = path.read_bytes()
+    if linked:
+        output = tmp_path / "link.pkl"
+        output.symlink_to(path)
+    with pytest.raises(SystemExit) as raised:
+        program.main([str(path), "--to", "coco17", "--output", str(output), "--overwrite"])
+    assert raised.value.code == 2
+    assert "is the file that is read: name another one" in capsys.readouterr().err
+    assert path.read_bytes() == before
