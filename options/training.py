@@ -50,7 +50,12 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
         help="settings of a skeleton model as published, or small: ours for some hundred clips; as "
         "defaults of all other options",
     )
-    group.add_argument("--epochs", type=positive, default=120, help="epochs")
+    group.add_argument(
+        "--epochs",
+        type=positive,
+        default=120,
+        help="epochs to train, each --repeat times through the training list",
+    )
     group.add_argument(
         "--repeat",
         type=positive,
