@@ -88,6 +88,27 @@ SOURCE_OPTIONS = (
     "test_split",
 )
 FOLD_OPTIONS = ("fold", "fold_seed", "fold_val")
+# Of frames, of their backbone, or of two streams: published command lines of skeletons alone give
+# some of them, so they are read there, but not offered.
+_FRAME_OPTIONS = (
+    "arch",
+    "width",
+    "num_channels",
+    "gsf",
+    "gsf_ch_ratio",
+    "attention_scope",
+    "stream_losses",
+    "pretrained",
+    "stream_checkpoints",
+    "heatmap_sigma",
+    "mask_background",
+    "pose_weights",
+    "pose_backend",
+    "cache",
+    "cache_dir",
+    "cache_short_side",
+    "channels_last",
+)
 
 
 # ---------------------------------------------------------------- parsers
@@ -98,7 +119,10 @@ def train_parser(fusion: str = "none") -> OneLineParser:
     script = "main_only_pose.py" if fusion == "pose" else "main.py"
     parser = OneLineParser(
         prog=script,
-        description="Train on skeletons alone." if fusion == "pose" else "Train a clip classifier.",
+        description="Train on skeletons alone. Options of a backbone, such as --arch and --gsf in "
+        "published command lines, are read and change nothing."
+        if fusion == "pose"
+        else "Train a clip classifier.",
         epilog=f"example: python {script} --dataset synthetic "
         + (
             "--epochs 6"
@@ -121,6 +145,8 @@ def train_parser(fusion: str = "none") -> OneLineParser:
     add_run_options(parser)
     add_fault_options(parser)
     add_device_options(parser)
+    if fusion == "pose":
+        parser.hide(_FRAME_OPTIONS)
     return parser
 
 

@@ -1,7 +1,7 @@
 """The parser of all scripts, and the types of option values."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 
@@ -30,6 +30,12 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def hide(self, names: Collection[str]) -> None:
+        """Leave options out of the help, by their destinations; they are read as before."""
+        for action in self._actions:
+            if action.dest in names:
+                action.help = argparse.SUPPRESS
 
 
 def named_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> frozenset[str]:

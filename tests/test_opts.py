@@ -220,3 +220,14 @@ def test_help_shows_defaults_as_they_are_typed():
     assert "(default: 320 80 160)" in text
     assert "(default: [" not in text
     assert "(default: (" not in text
+
+
+def test_skeletons_alone_are_offered_no_option_of_frames():
+    parser = opts.train_parser("pose")
+    words = parser.format_help().partition("options:")[2].split()
+    hidden = ("--arch", "--gsf", "--pretrained", "--cache", "--attention_scope", "--pose_weights")
+    assert not set(words) & set(hidden)
+    # What published command lines give is read all the same.
+    args = parser.parse_args(["--arch", "resnet18", "--gsf", "--gsf_ch_ratio", "50"])
+    assert (args.arch, args.gsf, args.gsf_ch_ratio) == ("resnet18", True, 50)
+    assert "--arch" in opts.train_parser().format_help()
