@@ -28,6 +28,8 @@ from options.skeletons import (
     add_rgbpose_options,
     check_zoo,
     fill_zoo_defaults,
+    sees_part_of_clips,
+    sees_whole_clips,
 )
 from options.training import add_optim_options, add_run_options, add_start_options
 from options.types import OneLineParser
@@ -68,17 +70,8 @@ INPUT_OPTIONS = (
     *ZOO_INPUT_OPTIONS,
 )
 POSE_OPTIONS = ("pose_normalize", "missing_pose")
-# Where the clips came from; lists are not among them, so the test list is the data set's own.
-SOURCE_OPTIONS = (
-    "dataset",
-    "dataset_path",
-    "class_names",
-    "synthetic_size",
-    "synthetic_clips",
-    "synthetic_seed",
-    "fold",
-    "fold_seed",
-    "fold_val",
+FOLD_OPTIONS = ("fold", "fold_seed", "fold_val")
+PICKLE_OPTIONS = (
     "annotations",
     "keypoint_files",
     "min_box_score",
@@ -87,7 +80,17 @@ SOURCE_OPTIONS = (
     "val_split",
     "test_split",
 )
-FOLD_OPTIONS = ("fold", "fold_seed", "fold_val")
+# Where the clips came from; lists are not among them, so the test list is the data set's own.
+SOURCE_OPTIONS = (
+    "dataset",
+    "dataset_path",
+    "class_names",
+    "synthetic_size",
+    "synthetic_clips",
+    "synthetic_seed",
+    *FOLD_OPTIONS,
+    *PICKLE_OPTIONS,
+)
 # Of frames, of their backbone, or of two streams: published command lines of skeletons alone give
 # some of them, so they are read there, but not offered.
 _FRAME_OPTIONS = (
@@ -182,6 +185,9 @@ def _parse_with_recipe(
         found.lr_steps = None
     if found.optimizer != "sgd" and not args.nesterov:
         found.nesterov = False
+    fill_defaults(found)
+    if args.pose_crop == 1 and not sees_part_of_clips(found):
+        found.pose_crop = 1.0
     return found
 
 
@@ -207,7 +213,14 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     check_fold(parser, args)
     check_fold_options(parser, args)
     check_model(parser, args)
+    _check_pickle_options(parser, args)
     _check_combinations(parser, args)
+
+
+def _check_pickle_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    for name in ("keypoint_files", "min_box_score", "skip_broken"):
+        if args.annotations is None and getattr(args, name):
+            parser.error(f"--{name} needs --annotations: it is of annotation pickles")
 
 
 def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -275,8 +288,6 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--num_channels 4 needs poses: add --early_fusion_poses or a late fusion")
     if args.mask_background and args.fusion == "pose":
         parser.error("--mask_background needs RGB frames: it has no meaning for skeletons alone")
-    if args.pose_weights is not None and args.fusion != "late":
-        parser.error("--pose_weights needs --late_fusion_poses")
     if args.gsf_ch_ratio > 100:
         parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
     check_zoo(parser, args)
@@ -287,6 +298,13 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 
 def _check_fusion(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.pose_weights is not None and args.fusion != "late":
+        parser.error("--pose_weights needs --late_fusion_poses")
+    if args.pose_weights is not None and sees_whole_clips(args):
+        parser.error(
+            f"--pose_weights finds keypoints in single frames, --pose_model {args.pose_model} sees "
+            "whole clips: run preprocess_pose.py first, and drop it"
+        )
     if args.stream_losses and not args.fusion.startswith("late"):
         parser.error("--stream_losses is of late fusions: it has no meaning for one stream")
     if args.rgbpose_streams != "both" and args.fusion != "rgbpose":

@@ -10,6 +10,7 @@ runs warn that val is test: it chooses nothing here. Given again, it goes on whe
 """
 
 import argparse
+import hashlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,9 @@ def prepare(source: Path, folder: Path) -> dict[str, Path]:
     are dropped.
     """
     found = open_annotations(source, JHMDB15, folder / "cache")
-    coco17 = folder / "coco17.pkl"
+    with source.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    coco17 = folder / f"coco17-{content[:8]}.pkl"  # of another pickle it is another file
     if not coco17.exists():
         write_annotations(coco17, (convert(found, clip) for clip in found.names), found.splits)
     return {"given": source, "coco17": coco17}

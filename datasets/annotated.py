@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+import opts
 from console import warn
 from datasets.annotations.annotation_set import EVERYTHING, AnnotationSet, open_annotations
 from datasets.annotations.choosing import Chosen, choose_clips
@@ -117,7 +118,8 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
         layout_of(args.skeleton_layout),
         cache,
         args.keypoint_files,
-        Decompression(min_box_score=args.min_box_score),
+        # Beside RGB every frame keeps its place, with nobody in it, too.
+        Decompression(squeeze=not opts.needs_frames(args), min_box_score=args.min_box_score),
     )
     _refuse_layout(args, found)
     chosen = choose_clips(
@@ -125,7 +127,6 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
         _splits(args, found),
         skip=args.skip_broken,
         num_classes=len(args.class_names) if args.class_names else None,
-        seed=args.seed,
     )
     for line in chosen.warnings:
         warn(line)

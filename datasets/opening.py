@@ -117,7 +117,8 @@ def open_dataset(
     if getattr(args, "annotations", None) is not None:
         return _open_annotations(args, row)
     layout = layout_of(getattr(args, "skeleton_layout", None))
-    row = row if layout is None else replace(row, layout=layout)
+    # Keypoint files of ours are in pixels, whatever the layout is in elsewhere.
+    row = row if layout is None else replace(row, layout=replace(layout, dims=2))
     shards = _open_shards(args)
     if shards is not None:
         root = shards.folder

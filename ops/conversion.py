@@ -1,6 +1,7 @@
 """Keypoints of one joint layout as another; layouts of the user's own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -198,9 +199,9 @@ def layout_from(description: Mapping[str, Any]) -> SkeletonLayout:
     if type(dims) is not int or dims not in (2, 3):
         raise ValueError(f"has dims {dims!r}, it should be 2 or 3")
     name = description.get("name", "custom")
-    if not isinstance(name, str) or not name or name in LAYOUTS or len(name) > 60:
-        raise ValueError(f"has name {name!r:.80}: give a text that names no other layout")
-    return SkeletonLayout(
+    if not isinstance(name, str) or not name or len(name) > 60:
+        raise ValueError(f"has name {name!r:.80}: give a text of at most 60 letters")
+    found = SkeletonLayout(
         name=name,
         joints=joints,
         edges=_edges(description, "edges", count) or inward,
@@ -214,6 +215,10 @@ def layout_from(description: Mapping[str, Any]) -> SkeletonLayout:
         limb_flip_pairs=limb_pairs(limbs, flips),
         dims=dims,
     )
+    own = LAYOUTS.get(name)
+    if own is not None and replace(own, dims=dims) != found:
+        raise ValueError(f"has name {name!r}, which is another layout: give it a name of its own")
+    return found
 
 
 def describe_layout(layout: SkeletonLayout) -> dict[str, Any]:
@@ -238,11 +243,16 @@ def layout_value(layout: SkeletonLayout) -> str | dict[str, Any]:
     return layout.name if LAYOUTS.get(layout.name) == layout else describe_layout(layout)
 
 
+def numbered_joints(count: int) -> tuple[str, ...]:
+    """Return the names of joints that a layout only counts."""
+    return tuple(f"joint_{index}" for index in range(count))
+
+
 def _joint_names(description: Mapping[str, Any]) -> tuple[str, ...]:
     joints: Any = description.get("joints")
     count = description.get("num_node")
     if joints is None and type(count) is int and 0 < count <= _MOST_JOINTS:
-        return tuple(f"joint_{index}" for index in range(count))
+        return numbered_joints(count)
     if not isinstance(joints, list | tuple) or not 0 < len(joints) <= _MOST_JOINTS:
         joints = [""]
     if not all(isinstance(joint, str) and joint for joint in joints):

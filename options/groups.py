@@ -9,6 +9,7 @@ from options.skeletons import (
     add_zoo_model_options,
 )
 from options.types import (
+    LIMITS,
     frame_size,
     natural,
     non_negative_real,
@@ -150,8 +151,15 @@ def add_synthetic_options(parser: argparse.ArgumentParser) -> None:
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """What the network sees of a clip."""
     group = parser.add_argument_group("input")
-    group.add_argument("--num_segments", type=positive, default=8, help="frames per clip, T")
-    group.add_argument("--input_size", type=positive, default=224, help="side of the crop, pixels")
+    group.add_argument(
+        "--num_segments", type=up_to(LIMITS["num_segments"]), default=8, help="frames per clip, T"
+    )
+    group.add_argument(
+        "--input_size",
+        type=up_to(LIMITS["input_size"]),
+        default=224,
+        help="side of the crop, pixels",
+    )
     group.add_argument(
         "--field_of_view",
         choices=("square", "frame"),
@@ -167,7 +175,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--frame_interval",
-        type=positive,
+        type=up_to(LIMITS["frame_interval"]),
         help="sample segments this many frames apart instead of over the whole clip",
     )
     group.add_argument(
@@ -215,7 +223,7 @@ def add_model_options(
     group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
     group.add_argument(
         "--width",
-        type=positive,
+        type=up_to(LIMITS["width"]),
         default=64,
         help="channels of the first layer; 32 is a backbone of half the width",
     )

@@ -9,7 +9,7 @@ from errors import InputError
 from files import read_regular
 from ops.conversion import describe_layout, find_layout, layout_from, layout_value
 from ops.skeleton import COCO17, LAYOUTS, SkeletonLayout
-from options.types import non_negative_real, positive, probability, share_of_one
+from options.types import LIMITS, non_negative_real, probability, share_of_one, up_to
 
 # Encoders that look at one frame at a time.
 FRAME_MODELS = ("mlp", "conv1d", "gcn")
@@ -29,7 +29,6 @@ RGBPOSE_FRAMES = 32
 RGBPOSE_SHARE = 1 / 4
 # Of a multiple of this, a quarter and 8/7 are whole numbers.
 RGBPOSE_GRID = 28
-_MOST_FRAMES = 10_000
 _MOST_LAYOUT_BYTES = 2**20
 
 # What a checkpoint records of a model of the zoo, beside the options of every model.
@@ -92,7 +91,7 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--num_people",
-        type=positive,
+        type=up_to(LIMITS["num_people"]),
         help="most people of a clip that skeleton models see, the first ones; default: graph "
         "networks 2, heatmap volumes 10, as published, models of single frames 1",
     )
@@ -118,7 +117,7 @@ def add_zoo_model_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--posec3d_stages",
-        type=positive,
+        type=up_to(LIMITS["posec3d_stages"]),
         nargs=3,
         metavar="BLOCKS",
         help="blocks of the stages of posec3d; default 4 6 3, as published for NTU RGB+D and "
@@ -140,7 +139,7 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--pose_frames",
-        type=positive,
+        type=up_to(LIMITS["pose_frames"]),
         help="frames that whole-clip skeleton models see; default: graph networks 100, posec3d 48, "
         "--rgbpose_conv3d 32",
     )
@@ -153,7 +152,7 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--pose_size",
-        type=positive,
+        type=up_to(LIMITS["pose_size"]),
         default=56,
         help="side of the volumes of posec3d in training, pixels; tests use 8/7 of it",
     )
@@ -273,6 +272,12 @@ def draws_volumes(args: argparse.Namespace) -> bool:
     return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model == "posec3d")
 
 
+def sees_part_of_clips(args: argparse.Namespace) -> bool:
+    """Say whether training can show a random part of a clip, `--pose_crop`."""
+    has_windows = args.fusion != "pose" and args.frame_interval is not None
+    return args.pose_sampling == "uniform" and not has_windows
+
+
 def has_pose_stream(args: argparse.Namespace) -> bool:
     """Say whether the model has an encoder of skeletons."""
     return args.fusion in ("pose", "late", "late_fast", "late_attention")
@@ -309,7 +314,9 @@ def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
     if not is_zoo:
         _check_frame_model(parser, args)
         return
-    wanted = VOLUME_STREAMS if is_volume else STREAMS
+    wanted: tuple[str, ...] = VOLUME_STREAMS if is_volume else STREAMS
+    if args.fusion == "rgbpose":
+        wanted = VOLUME_STREAMS[:1]
     unfit = [stream for stream in args.pose_streams if stream not in wanted]
     if unfit or len(set(args.pose_streams)) < len(args.pose_streams):
         parser.error(
@@ -325,11 +332,13 @@ def _check_views_of_clips(
     parser: argparse.ArgumentParser, args: argparse.Namespace, *, is_volume: bool
 ) -> None:
     """Refuse what no model of whole clips can be shown."""
-    if args.pose_frames > _MOST_FRAMES:
-        parser.error(f"--pose_frames {args.pose_frames} is more than {_MOST_FRAMES}")
     if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
         text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
         parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
+    if getattr(args, "pose_crop", 1.0) < 1 and not sees_part_of_clips(args):
+        parser.error(
+            "--pose_crop needs --pose_sampling uniform, and beside RGB no --frame_interval: drop it"
+        )
     if is_volume and args.pose_pooling == "masked":
         parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
     if args.fusion == "rgbpose" and args.input_size % RGBPOSE_GRID:

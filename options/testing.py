@@ -24,6 +24,7 @@ from opts import (
     FOLD_OPTIONS,
     INPUT_OPTIONS,
     MODEL_OPTIONS,
+    PICKLE_OPTIONS,
     POSE_OPTIONS,
     SOURCE_OPTIONS,
     check_fold,
@@ -215,10 +216,8 @@ def adopt_options(
                 f"says {getattr(args, name)}: drop the option, or name another checkpoint"
             )
     adopted = argparse.Namespace(**{**vars(args), "weights": weights})
-    # A fold is one of its data set.
-    is_other = args.dataset not in (None, stored.get("dataset"))
-    kept = FOLD_OPTIONS if is_other else ()
-    if not is_other:
+    kept = _of_other_clips(args, stored)
+    if "fold" not in kept:
         _adopt_shards(adopted, stored)
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
         if name in stored and name not in args.given and name not in kept:
@@ -233,6 +232,21 @@ def adopt_options(
     return adopted
 
 
+def _of_other_clips(args: argparse.Namespace, stored: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is not taken over where the command line names other clips to test on."""
+    was_pickle = stored.get("annotations") is not None
+    if "annotations" in args.given:
+        # They bring their own clips, in the name of the data set that they were trained with.
+        return FOLD_OPTIONS if was_pickle else (*FOLD_OPTIONS, "dataset")
+    is_other = args.dataset not in (None, stored.get("dataset"))
+    places = {"shards", "test_list", "val_list", "fold"}
+    if stored.get("fusion") == "pose":  # beside a pickle it is where frames lie
+        places.add("dataset_path")
+    if was_pickle and (is_other or places & args.given):
+        return (*FOLD_OPTIONS, *PICKLE_OPTIONS)
+    return FOLD_OPTIONS if is_other else ()  # a fold is one of its data set
+
+
 def _name_dataset(
     parser: argparse.ArgumentParser, adopted: argparse.Namespace, weights: Path
 ) -> None:
@@ -245,10 +259,12 @@ def _name_dataset(
 
 def _check_views(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse views of a clip that its network does not know."""
-    if args.double_flip and not draws_volumes(args):
-        parser.error("--double_flip is of models that see heatmap volumes: drop it")
+    if args.double_flip and not (args.fusion == "pose" and draws_volumes(args)):
+        parser.error("--double_flip mirrors heatmap volumes alone, not frames beside them: drop it")
     if args.test_crops > 1 and args.fusion == "pose" and sees_whole_clips(args):
         parser.error("--test_crops are of frames: a skeleton model sees whole skeletons")
+    if args.test_crops > 1 and args.fusion == "rgbpose":
+        parser.error("--test_crops 1 is all that --rgbpose_conv3d sees: the crop around the people")
 
 
 def _adopt_shards(adopted: argparse.Namespace, stored: Mapping[str, Any]) -> None:

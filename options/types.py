@@ -4,6 +4,19 @@ import argparse
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
+# The largest numbers of options that checkpoints keep. Far above any use: beyond them a checkpoint
+# from anywhere would end in a machine without memory, so training takes no more either.
+LIMITS = {
+    "width": 4096,
+    "num_segments": 100_000,
+    "input_size": 65_536,
+    "frame_interval": 10**9,
+    "num_people": 100,
+    "posec3d_stages": 50,
+    "pose_frames": 10_000,
+    "pose_size": 1024,
+}
+
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, where there is one."""

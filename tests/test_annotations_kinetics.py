@@ -12,7 +12,7 @@ from datasets.annotations.checks import check_annotations
 from datasets.annotations.choosing import choose_clips
 from datasets.annotations.kinetics import Decompression, decompress, note_file
 from errors import InputError
-from opts import parse_pose_train_args
+from opts import parse_pose_train_args, parse_train_args
 from tests.making_annotations import opened, write
 
 V = 17
@@ -231,3 +231,46 @@ def test_people_in_unlikely_boxes_may_be_left_out_of_training(tmp_path):
         found = open_annotated(parse_pose_train_args(line), tmp_path / "cache")
         counts[least] = len(found.found.keypoints("a"))
     assert counts == {"0": 3, "0.8": 2}
+
+
+def test_clips_with_nobody_left_are_broken_ones(tmp_path):
+    held = [{**listed(name), "keypoint": people(4)} for name in ("a", "b")]
+    held[1]["box_score"] = np.full(4, 0.3, np.float16)
+    splits = {"train": ["a", "b"]}
+    found = opened(tmp_path, held, splits, form=Decompression(min_box_score=0.8))
+    errors = [finding for finding in check_annotations(found) if finding.severity == "error"]
+    assert [(one.sample, one.field) for one in errors] == [("b", "box_score")]
+    with pytest.raises(InputError, match="clip 'b' has nobody with a box_score of at least 0.8"):
+        choose_clips(found, {"train": "train", "val": "train"})
+    chosen = choose_clips(found, {"train": "train", "val": "train"}, skip=True)
+    assert chosen.left_out == {"train": 1, "val": 1}
+
+
+def test_a_least_box_score_of_a_file_without_any_is_told(tmp_path):
+    held = [{**listed("a", box_score=None), "keypoint": people(4)}]
+    found = opened(tmp_path, held, form=Decompression(min_box_score=0.5))
+    assert "no box_score" in " ".join(finding.text for finding in check_annotations(found))
+
+
+def test_frames_beside_a_compressed_file_keep_their_places(tmp_path):
+    clip = {**listed("a"), "keypoint": people(4)}
+    unknown = {**listed("b", total=None), "keypoint": people(4, seed=1)}
+    path = write(tmp_path / "k.pkl", [clip, unknown], {"train": ["a", "b"]})
+    line = ["--annotations", str(path), "--dataset_path", str(tmp_path), "--late_fusion_poses"]
+    line += ["--pose_model", "stgcnpp", "--train_split", "train", "--val_split", "train"]
+    found = open_annotated(parse_train_args(line), tmp_path / "cache").found
+    for name, frames in (("a", 8), ("b", 6)):
+        tracks = found.keypoints(name)
+        assert found.num_frames(name) == len(tracks) == frames
+        assert np.flatnonzero(tracks.any(axis=(1, 2, 3))).tolist() == [0, 2, 5]
+
+
+@pytest.mark.parametrize("shape", [(4, V, 2), (4, V), (2, 2, V, 4)])
+def test_lists_of_people_without_their_scores_are_faults(tmp_path, shape):
+    write_files(tmp_path, {"a": {"keypoint": np.ones(shape, np.float16)}})
+    write_files(tmp_path, {"b": {"keypoint": people(4)}}, "kpfiles/1.pkl")
+    held = [listed("a"), listed("b", raw_file="kpfiles/1.pkl")]
+    found = opened(tmp_path, held, {"train": ["a"], "val": ["b"]})
+    errors = [finding for finding in check_annotations(found) if finding.severity == "error"]
+    assert [(one.sample, one.field) for one in errors] == [("a", "raw_file")]
+    assert "it should be (people, V, 3)" in errors[0].text

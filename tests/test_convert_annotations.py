@@ -1,5 +1,7 @@
 """Pickles with the joints of another layout."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,31 @@ def test_the_file_that_is_read_is_never_replaced(tmp_path, capsys, linked):
     assert raised.value.code == 2
     assert "is the file that is read: name another one" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_a_bare_list_stays_one(tmp_path):
+    path = write(tmp_path / "x.pkl", [annotation(joints=25)])
+    out = tmp_path / "o.pkl"
+    line = [str(path), "--skeleton_layout", "openpose25", "--to", "coco17", "--output", str(out)]
+    program.main(line)
+    assert open_annotations(out, None, tmp_path / "b").is_bare
+
+
+def test_clips_that_are_there_twice_are_refused(tmp_path):
+    path = write(tmp_path / "x.pkl", [annotation(), annotation(label=1)])
+    with pytest.raises(InputError, match="has clip 'a' 2 times"):
+        program.main([str(path), "--to", "jhmdb15", "--output", str(tmp_path / "o.pkl")])
+
+
+def test_numbered_joints_are_not_matched_by_their_numbers(tmp_path):
+    path = write(tmp_path / "x.pkl", [annotation(joints=4)])
+    lines = []
+    chains = ((0, [[1, 0], [2, 1], [3, 2]]), (2, [[0, 1], [1, 2], [3, 2]]))
+    for name, (centre, inward) in zip("ab", chains, strict=True):
+        described = {"name": name, "num_node": 4, "inward": inward, "center": centre}
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(described))
+        lines.append(str(file))
+    line = [str(path), "--skeleton_layout", lines[0], "--to", lines[1]]
+    with pytest.raises(InputError, match="layout b numbers its joints"):
+        program.main([*line, "--output", str(tmp_path / "o.pkl")])

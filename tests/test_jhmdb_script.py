@@ -16,6 +16,7 @@ from errors import InputError
 from ops.skeleton import COCO17, JHMDB15
 from options.testing import parse_test_args
 from results.score_files import ClipScores, read_scores
+from tests.making_annotations import annotation, write
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "jhmdb" / "jhmdb14_split1.pkl"
 
@@ -176,6 +177,9 @@ def test_made_pickles_are_kept(pickle_file, tmp_path):
     before = paths["coco17"].stat().st_mtime_ns
     jhmdb.prepare(pickle_file, tmp_path / "made")
     assert paths["coco17"].stat().st_mtime_ns == before
+    # Another pickle in the same folder is no reason to see the clips of the first.
+    other = write(tmp_path / "other.pkl", [annotation(joints=15, frames=7)], {"train": ["a"]})
+    assert jhmdb.prepare(other, tmp_path / "made")["coco17"] != paths["coco17"]
 
 
 @pytest.mark.skipif(not DATA.is_file(), reason="the clips of JHMDB are not part of the project")
@@ -355,4 +359,6 @@ def test_the_script_from_end_to_end(pickle_file, tmp_path, programs, capsys):
     assert "| stgcnpp_joint | 3 of 4 | 75.0% |" in out
     assert "2 of 21 classes" in out
     note = json.loads((tmp_path / "work/runs/conv1d/seed0/run.json").read_text(encoding="utf-8"))
-    assert note["train"][note["train"].index("--annotations") + 1].endswith("coco17.pkl")
+    assert (
+        note["train"][note["train"].index("--annotations") + 1].split("/")[-1].startswith("coco17-")
+    )

@@ -152,6 +152,31 @@ def test_testing_takes_the_fold_from_the_checkpoint(capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_testing_takes_a_pickle_from_the_checkpoint_unless_other_clips_are_named():
+    held = stored(
+        fusion="pose", gsf=False, num_channels=3, dataset="moves", annotations="moves.pkl",
+        val_split="v", dataset_path=None,
+    )  # fmt: skip
+
+    def adopt(line, stored=held):
+        adopted = adopt_options(parse_test_args(shlex.split(f"--weights x {line}")), stored)
+        return adopted.dataset, adopted.annotations and str(adopted.annotations), adopted.val_split
+
+    assert adopt("") == adopt("--dataset moves") == ("moves", "moves.pkl", "v")
+    assert adopt("--annotations b.pkl") == ("moves", "b.pkl", "v")
+    # Lists are no clips of the pickle.
+    assert adopt("--dataset jumps --dataset_path d") == ("jumps", None, None)
+    assert adopt("--dataset_path d") == ("moves", None, None)
+    assert adopt("--dataset_path d --test_list t.txt") == ("moves", None, None)
+    # Beside RGB a path is where the frames of the pickle lie.
+    beside = {**held, "fusion": "late"}
+    assert adopt("--dataset_path d", beside) == ("moves", "moves.pkl", "v")
+    # A pickle is no fold of the lists that a network was trained with, nor of their data set.
+    lists = {**held, "dataset": "synthetic", "annotations": None, "val_split": None}
+    folded = {**lists, "fold": "2/5", "fold_seed": None, "fold_val": None}
+    assert adopt("--annotations b.pkl", folded) == ("b", "b.pkl", None)
+
+
 def test_testing_another_network_than_the_checkpoint_holds(capsys):
     args = parse_test_args(["--weights", "x.pth.tar", "--arch", "resnet18"])
     with pytest.raises(SystemExit):

@@ -13,12 +13,13 @@ import main_only_pose
 import test_models as tester
 from datasets.loading import build_train_loader
 from datasets.opening import open_dataset
+from datasets.poses import save_poses
 from errors import InputError
 from models import build_model
 from models.weights import checkpoint_options
 from opts import parse_pose_train_args, parse_train_args
 from tests.making_annotations import annotation, write
-from tests.small_zoo_runs import SPLITS, score, train, write_moves
+from tests.small_zoo_runs import SPLITS, newest, score, train, write_moves
 
 
 @pytest.fixture
@@ -230,3 +231,22 @@ def test_nothing_else_than_a_pickle_is_opened(tmp_path):
         main_only_pose.main(
             ["--annotations", str(tmp_path / "no.pkl"), "--pose_model", "stgcnpp", "--epochs", "1"]
         )
+
+
+@pytest.mark.parametrize("model", ["stgcnpp", "posec3d"])
+def test_keypoint_files_of_another_layout_are_in_pixels(tmp_path, model):
+    root = tmp_path / "jumps"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        names = [f"{split}{number}" for number in range(4)]
+        for name in names:
+            tracks = rng.uniform(1, 30, (9, 1, 25, 3)).astype(np.float32) / [1, 1, 30]
+            save_poses(root / "poses" / f"{name}.npz", tracks, (64, 36), "test")
+        lines = [f"{name} 9 {number % 2}\n" for number, name in enumerate(names)]
+        (root / f"{split}_videofolder.txt").write_text("".join(lines))
+    line = ["--dataset", "jumps", "--dataset_path", str(tmp_path), "--pose_model", model]
+    line += ["--skeleton_layout", "ntu25", "--experiment_path", str(tmp_path / "out")]
+    line += ["--epochs", "1", "-b", "4", "-j", "0", "--threads", "1", "--pose_frames", "8"]
+    line += ["--pose_size", "16"]
+    main_only_pose.main(line)
+    assert score(newest(tmp_path / "out")).total == 4

@@ -12,6 +12,7 @@ import main_only_pose
 from models import build_model
 from models.weights import read_checkpoint
 from ops.skeleton import JHMDB15
+from options.testing import adopt_options, parse_test_args
 from opts import parse_pose_train_args, parse_train_args
 from tests.small_runs import same
 from tests.small_zoo_runs import SPLITS, newest, score, train, write_moves
@@ -65,6 +66,19 @@ def test_without_a_val_split_clips_are_cut_off_train(pickle):
     lists = read_checkpoint(run / "last.pth.tar")["clips"]
     assert len(lists["train"]) + len(lists["val"]) == 20
     assert len(lists["val"]) > 0
+
+
+def test_the_val_clips_of_a_pickle_are_the_same_for_every_seed(pickle):
+    file = pickle(splits={"train": 20, "test": 4})
+    runs = [train(file, "--pose_model", "stgcnpp", "--seed", seed) for seed in (0, 7)]
+    cuts = [read_checkpoint(run / "last.pth.tar")["clips"]["val"] for run in runs]
+    assert torch.equal(*cuts)
+    assert score(runs[1], "--split", "val").total == len(cuts[1])
+
+
+def test_a_layout_of_ours_may_be_in_other_dimensions(pickle):
+    run = train(pickle(joints=25), "--pose_model", "stgcnpp", "--skeleton_layout", "ntu25")
+    assert score(run).total == SPLITS["test"]
 
 
 def test_training_clips_may_be_named_as_the_val_split(pickle, capsys):
@@ -168,6 +182,13 @@ def refusal(parse, line: str, capsys) -> str:
         ("--annotations a.pkl --dataset synthetic", "one of them"),
         ("--dataset synthetic --lr_schedule multistep", "--lr_steps"),
         ("--dataset synthetic --nesterov --momentum 0", "--momentum"),
+        ("--dataset synthetic --min_box_score 0.5", "--annotations"),
+        ("--dataset synthetic --skip_broken", "--annotations"),
+        ("--dataset synthetic --keypoint_files x", "--annotations"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_crop 0.5 --pose_sampling spread", "drop"),
+        ("--dataset synthetic --pose_model posec3d --num_people 101", "at most 100"),
+        ("--dataset synthetic --pose_model posec3d --posec3d_stages 4 51 3", "at most 50"),
+        ("--dataset synthetic --pose_model posec3d --pose_size 1025", "at most 1024"),
     ],
 )
 def test_options_that_do_not_fit_end_with_one_line(line, words, capsys):
@@ -183,9 +204,41 @@ def test_options_of_fusions_that_do_not_fit(capsys):
         ("--rgbpose_streams rgb", "--rgbpose_conv3d"),
         ("--stream_losses 0.5", "late fusions"),
         ("--late_fusion_poses --pose_model posec3d --pose_pooling masked", "volumes"),
+        ("--late_fusion_poses --pose_model stgcnpp --pose_weights y.pt", "preprocess_pose.py"),
+        ("--late_fusion_poses --pose_model stgcnpp --pose_crop 0.5", "--pose_sampling uniform"),
+        ("--rgbpose_conv3d --pose_streams limb", "out of joint"),
+        ("--rgbpose_conv3d --frame_interval 2 --pose_crop 0.5", "no --frame_interval"),
         ("--rgbpose_conv3d --stream_checkpoints a b --rgbpose_streams rgb", "both of its streams"),
     ):
         assert words in refusal(parse_train_args, base + line, capsys)
+
+
+def test_a_recipe_crops_in_time_only_where_skeletons_are_alone():
+    line = "--dataset synthetic --recipe small --pose_model stgcnpp"
+    assert parse_pose_train_args(line.split()).pose_crop == 0.6
+    assert parse_train_args(f"{line} --late_fusion_poses".split()).pose_crop == 1
+    spread = f"{line} --pose_sampling pad_loop".split()
+    assert parse_pose_train_args(spread).pose_crop == 1
+
+
+@pytest.mark.parametrize(
+    ("fusion", "line", "words"),
+    [
+        ("rgbpose", "--double_flip", "--double_flip"),
+        ("late", "--double_flip --pose_model posec3d", "--double_flip"),
+        ("rgbpose", "--test_crops 3", "--test_crops 1"),
+        ("pose", "--test_crops 3 --pose_model posec3d", "whole skeletons"),
+    ],
+)
+def test_views_that_a_network_does_not_know_are_refused(fusion, line, words, capsys):
+    stored = {"fusion": fusion, "dataset": "synthetic"}
+
+    def adopt(line):
+        return adopt_options(parse_test_args(["--weights", "x", *line]), stored)
+
+    assert words in refusal(adopt, line, capsys)
+    alone = ["--weights", "x", "--double_flip", "--pose_model", "posec3d"]
+    assert adopt_options(parse_test_args(alone), {**stored, "fusion": "pose"}).double_flip
 
 
 def test_streams_of_a_late_fusion_are_taught_alone_as_well():

@@ -18,7 +18,7 @@ from console import StepLine, say  # noqa: E402
 from datasets.annotations.annotation_set import AnnotationSet, open_annotations  # noqa: E402
 from datasets.annotations.exporting import Annotation, write_annotations  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
-from ops.conversion import convert_keypoints, joint_sources  # noqa: E402
+from ops.conversion import convert_keypoints, joint_sources, numbered_joints  # noqa: E402
 from ops.skeleton import SkeletonLayout  # noqa: E402
 from options.annotations import parse_convert_args  # noqa: E402
 from options.skeletons import layout_of  # noqa: E402
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = open_annotations(
             args.file, layout_of(args.skeleton_layout), Path(cache), args.keypoint_files
         )
-        count = write_annotations(args.output, converted(found, target), found.splits)
+        refuse_lossy(found, target)
+        splits = {} if found.is_bare else found.splits
+        count = write_annotations(args.output, converted(found, target), splits)
     source = found.layout
     empty = [
         joint
@@ -44,6 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if empty:
         say(f"undetected everywhere, as {source.name} has no place for them: {', '.join(empty)}")
     return count
+
+
+def refuse_lossy(found: AnnotationSet, target: SkeletonLayout) -> None:
+    """Refuse what would lose clips, or take one joint for another.
+
+    Raises:
+        InputError: a clip is there several times, or a layout only numbers its joints.
+    """
+    repeated = next(iter(found.store.repeats), None)
+    if repeated is not None:
+        raise InputError(
+            f"{found.path} has clip {repeated[:80]!r} {found.store.repeats[repeated]} times: leave "
+            "one of them"
+        )
+    if target.joints == numbered_joints(len(target)) and target != found.layout:
+        raise InputError(
+            f"the layout {target.name} numbers its joints, and they are matched by name: give "
+            "their names as joints"
+        )
 
 
 def converted(found: AnnotationSet, target: SkeletonLayout) -> Iterator[Annotation]:

@@ -71,10 +71,15 @@ class AnnotationSet:
         if row["form"] != LISTED:
             return int(row["frames"])
         if not self.form.squeeze:
-            return int(row["total_frames"]) if row["total_frames"] != NONE else int(row["frames"])
+            told = int(row["total_frames"])
+            return told if told != NONE else int(self._frames(row).max(initial=0)) + 1
         if self.form.min_box_score > 0:
             return max(1, len(np.unique(self._people(name)[1])))
         return max(1, int(row["frames"]))
+
+    def has_people(self, name: str) -> bool:
+        """Say whether anybody listed for a clip has a box of the least score."""
+        return len(self._people(name)[1]) > 0
 
     def size(self, name: str) -> tuple[int, int] | None:
         """Return (width, height) of the frames of a clip in pixels, None where it is not said."""
@@ -130,13 +135,18 @@ class AnnotationSet:
         people = array_at(
             self._data, row["keypoint_kind"], row["keypoint_at"], (count, int(row["joints"]), 3)
         )
-        frames = array_at(self._data, row["frame_inds_kind"], row["frame_inds_at"], (count,))
-        frames = frames.astype(np.int64)
+        frames = self._frames(row)
         if self.form.min_box_score <= 0 or row["box_kind"] < 0:
             return people, frames
         boxes = array_at(self._data, row["box_kind"], row["box_at"], (count,))
         kept = boxes >= self.form.min_box_score
         return people[kept], frames[kept]
+
+    def _frames(self, row: np.void) -> np.ndarray:
+        """Return (E,) int64 frames of all listed people."""
+        count = (int(row["entries"]),)
+        frames = array_at(self._data, row["frame_inds_kind"], row["frame_inds_at"], count)
+        return frames.astype(np.int64)
 
     def _row(self, name: str) -> np.void:
         place = self.store.rows.get(name)

@@ -55,6 +55,7 @@ def check_annotations(found: AnnotationSet, num_classes: int | None = None) -> l
         *_unreadable(found),
         *_of_labels(found, num_classes),
         *_of_shapes(found),
+        *_of_boxes(found),
         *_of_values(found),
         *_of_frames(found),
     ]
@@ -142,6 +143,22 @@ def _of_shapes(found: AnnotationSet) -> Iterator[Finding]:
             continue
         text = "has no keypoint_score: every joint that is not at (0, 0) gets confidence 1"
         yield _warning(names[place], "keypoint_score", "no scores", text)
+
+
+def _of_boxes(found: AnnotationSet) -> Iterator[Finding]:
+    """Find clips of which the least score of a box leaves nobody."""
+    least = found.form.min_box_score
+    if least <= 0:
+        return
+    names, table = _named(found)
+    has_scores = (table["form"] == LISTED) & (table["box_kind"] >= 0)
+    if not has_scores.any():
+        text = f"has no box_score: a least one of {least:g} leaves nobody out"
+        yield _warning("", "box_score", "no box scores", text)
+    for place in np.flatnonzero(has_scores & (table["people"] > 0)):
+        if not found.has_people(names[place]):
+            text = f"has nobody with a box_score of at least {least:g}"
+            yield _error(names[place], "box_score", "no box of this score", text)
 
 
 def _of_values(found: AnnotationSet) -> Iterator[Finding]:

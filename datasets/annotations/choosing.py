@@ -36,7 +36,6 @@ def choose_clips(
     skip: bool = False,
     num_classes: int | None = None,
     val_fraction: float = 0.15,
-    seed: int = 0,
 ) -> Chosen:
     """Return the clips of the chosen splits.
 
@@ -46,8 +45,8 @@ def choose_clips(
             list. Where train is there and val is not, val is cut off train.
         skip: leave out broken clips, rather than stop.
         num_classes: K; None for one more than the highest label.
-        val_fraction: share of train that is cut off.
-        seed: chooses among equally good cuts.
+        val_fraction: share of train that is cut off: always the same clips of a file, so that tests
+            and runs of other seeds have the same val.
 
     Raises:
         InputError: the pickle has no such split; a clip of one is broken and `skip` is not given;
@@ -69,7 +68,7 @@ def choose_clips(
         if not records[kind]:
             raise InputError(f"{found.path} has no usable clip in split {name!r}")
     if "train" in records and "val" not in records:
-        records |= _cut(records["train"], val_fraction, seed)
+        records |= _cut(records["train"], val_fraction)
         left_out["val"] = 0
     labels = [record.label for clips in records.values() for record in clips]
     return Chosen(records, left_out, num_classes or max(labels) + 1, _warnings(found, findings))
@@ -138,12 +137,10 @@ def _refuse_shared(found: AnnotationSet, splits: Mapping[str, str]) -> None:
             )
 
 
-def _cut(
-    records: Sequence[ClipRecord], val_fraction: float, seed: int
-) -> dict[str, tuple[ClipRecord, ...]]:
+def _cut(records: Sequence[ClipRecord], val_fraction: float) -> dict[str, tuple[ClipRecord, ...]]:
     # Nobody knows which clips are of one person: each is its own group.
     labels, names = [record.label for record in records], [record.name for record in records]
-    sides = cut_validation(labels, names, val_fraction, seed)
+    sides = cut_validation(labels, names, val_fraction, seed=0)
     pairs = list(zip(records, sides, strict=True))
     return {
         kind: tuple(record for record, side in pairs if side == kind) for kind in ("train", "val")

@@ -233,8 +233,12 @@ def _video_clip(name: str, clip: object, file: IO[bytes]) -> dict[str, object]:
     if isinstance(clip, Array):
         clip = {"keypoint": clip}
     keypoint = _array(clip, "keypoint") if isinstance(clip, dict) else None
-    if keypoint is None or keypoint.ndim not in (3, 4) or keypoint.shape[-1] not in (2, 3):
-        shape = None if keypoint is None else keypoint.shape
+    shape = None if keypoint is None else keypoint.shape
+    # Listed people have their scores with them; those of tracks may lie apart.
+    is_usable = shape is not None and (
+        shape[2:] == (3,) or (len(shape) == 4 and shape[3] in (2, 3))
+    )
+    if keypoint is None or not is_usable:
         raise _Fault(
             f"has for clip {name[:80]!r} a keypoint of shape {shape}, it should be (people, V, 3)"
         )

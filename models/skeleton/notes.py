@@ -94,7 +94,8 @@ def _rgbpose_streams(network: SkeletonNetwork, config: str, file_name: str) -> s
         return network.streams
     # Of the same shapes as PoseC3D, but its third stage keeps all frames.
     keeps_frames = re.search(r"temporal_strides\s*=\s*\(\s*1,\s*1,\s*1,?\s*\)", config)
-    is_named = not config and re.match(r"pose_only\b|pose_only_", file_name)
+    # As MMAction2 calls its file, and as ours keep PYSKL's.
+    is_named = not config and re.search(r"^pose_only(_|\b)|rgbpose.*-pose\.pth$", file_name)
     return "pose" if network.name == "posec3d" and (keeps_frames or is_named) else ""
 
 
