@@ -153,10 +153,15 @@ def _refuse_layout(args: argparse.Namespace, found: AnnotationSet) -> None:
 def _splits(args: argparse.Namespace, found: AnnotationSet) -> dict[str, str | None]:
     """Return the name of each list's split in the pickle; None for none."""
     names: dict[str, str | None] = {}
+    is_test, given = bool(getattr(args, "weights", None)), getattr(args, "given", ())
     for split in SPLITS:
         named = getattr(args, f"{split}_split")
+        if is_test and named not in found.splits and f"{split}_split" not in given:
+            named = None  # of the pickle that the model was trained with
         names[split] = named or (split if split in found.splits else None)
-    if names["train"] is None and not getattr(args, "weights", None):
+    if is_test and found.is_bare and names["val"] is None and args.split == "val":
+        return {"train": EVERYTHING, "val": None, "test": None}  # val is cut off, as in training
+    if names["train"] is None and not is_test:
         if not found.is_bare:
             known = ", ".join(found.splits)
             raise InputError(
@@ -165,7 +170,7 @@ def _splits(args: argparse.Namespace, found: AnnotationSet) -> dict[str, str | N
         names["train"] = EVERYTHING
     if names["test"] is None:
         # A bare list has one split: training cuts val off it, tests of another model take it whole.
-        is_tested = bool(getattr(args, "weights", None)) and found.is_bare
+        is_tested = is_test and found.is_bare
         own_val = None if names["val"] == names["train"] else names["val"]
         names["test"] = EVERYTHING if is_tested else own_val
     return names

@@ -15,7 +15,7 @@ from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
 from datasets.views import Crop, CutFrames, InputSpec, make_views
-from ops.batch import Batch
+from ops.batch import Batch, equally_many
 from ops.body_frame import BodyTrack
 from ops.skeleton import COCO17, SkeletonLayout
 from transforms import (
@@ -252,24 +252,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
         clips=tuple(sample.clip for sample in samples),
         views=len(rows),
         heatmap=_join(heatmaps),
-        skeletons=_join(_equally_many([one.skeletons for one in skeletons])),
-        present=_join(_equally_many([one.present for one in skeletons])),
+        skeletons=_join(equally_many([one.skeletons for one in skeletons])),
+        present=_join(equally_many([one.present for one in skeletons])),
         mirrored=_join([one.mirrored for one in skeletons if one.mirrored is not None]),
         volume_size=skeletons[0].volume_size if skeletons else None,
     )
-
-
-def _equally_many(views: Sequence[Tensor]) -> list[Tensor]:
-    """Add nobody to the people of (R, L, M, ...) views until all have equally many."""
-    most = max((view.shape[2] for view in views), default=0)
-    return [
-        view
-        if view.shape[2] == most
-        else torch.cat(
-            (view, view.new_zeros(*view.shape[:2], most - view.shape[2], *view.shape[3:])), dim=2
-        )
-        for view in views
-    ]
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor | None:

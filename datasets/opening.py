@@ -23,7 +23,8 @@ from datasets.records import (
 from datasets.shards.opening import ShardSet, open_shards
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from errors import InputError
-from options.skeletons import layout_of
+from ops.skeleton import SkeletonLayout
+from options.skeletons import has_pose_stream, layout_of
 
 SPLITS = ("train", "val", "test")
 
@@ -117,6 +118,7 @@ def open_dataset(
     if getattr(args, "annotations", None) is not None:
         return _open_annotations(args, row)
     layout = layout_of(getattr(args, "skeleton_layout", None))
+    _refuse_dimensions(args, layout, 2, f"keypoint files of {args.dataset}")
     # Keypoint files of ours are in pixels, whatever the layout is in elsewhere.
     row = row if layout is None else replace(row, layout=replace(layout, dims=2))
     shards = _open_shards(args)
@@ -131,6 +133,8 @@ def open_dataset(
 def _open_annotations(args: argparse.Namespace, row: DatasetRow) -> DataSource:
     """Open an annotation pickle; its splits are the lists."""
     annotated = open_annotated(args, cache_folder() / "annotations")
+    asked = layout_of(args.skeleton_layout)
+    _refuse_dimensions(args, asked, annotated.layout.dims, str(args.annotations))
     row, classes = row_of(row, annotated)
     if args.class_names is not None:
         classes = tuple(args.class_names)
@@ -138,6 +142,22 @@ def _open_annotations(args: argparse.Namespace, row: DatasetRow) -> DataSource:
     if opts.needs_frames(args):
         root = _find_root(args, row)
     return DataSource(row, root, {}, classes, folded=annotated.chosen.records, annotated=annotated)
+
+
+def _refuse_dimensions(
+    args: argparse.Namespace, trained: SkeletonLayout | None, dims: int, where: str
+) -> None:
+    """Refuse to test a model on joints in other dimensions than it was trained with.
+
+    Raises:
+        InputError: they are.
+    """
+    is_test = getattr(args, "weights", None) is not None
+    if is_test and trained is not None and has_pose_stream(args) and trained.dims != dims:
+        raise InputError(
+            f"{where}: joints in {dims} dimensions, the model was trained with joints in "
+            f"{trained.dims} ({trained.name}): name clips of the same kind"
+        )
 
 
 def _open_lists(args: argparse.Namespace, row: DatasetRow, root: Path) -> DataSource:

@@ -39,8 +39,10 @@ from transforms import CropBox, Geometry
 
 Sampling = Literal["uniform", "spread", "pad_zero", "pad_loop"]
 _UNCHANGED = SkeletonAugmentation()
-# Sides of volumes in tests, by those in training: 64 for 56.
+# Sides in tests by those in training.
 _TEST_SHARE = 8 / 7
+# Sides of volumes in tests are multiples of this: 56 for 48 and 64 for 56, as published.
+_VOLUME_GRID = 4
 # A frame of fewer pixels is none: its joints are in shares of it, or in sizes of the person.
 _LEAST_FRAME = 16
 _DRAWN_FRAME = 512
@@ -245,7 +247,7 @@ def _volume_tracks(
     # The box is around the people of the frames that are seen, as published.
     box = compact_box(tracks[np.unique(picks)]) or Box(0, 0, *size)
     tracks, size = crop_tracks(tracks, box), box.size
-    test_side = round(spec.volume_size * _TEST_SHARE)
+    test_side = volume_test_side(spec.volume_size)
     short = short_side_size(size, test_side)
     tracks = resize_tracks(tracks, size, short)
     if rng is None:
@@ -254,6 +256,14 @@ def _volume_tracks(
     box = draw_crop(short, rng)
     side = spec.volume_size
     return resize_tracks(crop_tracks(tracks, box), box.size, (side, side)), (side, side)
+
+
+def volume_test_side(side: int) -> int:
+    """Return the side of heatmap volumes in tests by that in training, as published.
+
+    Source: Duan et al. 2022, arXiv:2104.13586; the configurations of its published weights.
+    """
+    return max(side, _VOLUME_GRID * round(side * _TEST_SHARE / _VOLUME_GRID))
 
 
 def people_geometry(

@@ -12,7 +12,7 @@ from deployment.needed import need
 from deployment.onnx_export import METADATA
 from errors import InputError, one_line
 from files import read_regular
-from ops.batch import Batch
+from ops.batch import Batch, fill_people
 
 _MOST_BYTES = 2**31 - 1
 # Operators of the standard; "" is the usual name of the first.
@@ -114,6 +114,8 @@ class OnnxNetwork:
     def _feed(self, batch: Batch, name: str) -> np.ndarray:
         tensor: Tensor | None = getattr(batch, name)
         shape = self.config.input_shape(name)
+        if tensor is not None and name in ("skeletons", "present") and self.config.volume_size:
+            tensor = fill_people(tensor, self.config.input_shape("skeletons")[1])
         if tensor is None or tuple(tensor.shape[1:]) != shape:
             what = "none" if tensor is None else str(tuple(tensor.shape))
             raise InputError(

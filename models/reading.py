@@ -137,7 +137,8 @@ def checkpoint_options(path: Path) -> dict[str, Any]:
     # The classes that the network knows, also where the lists of another split lack some.
     options = {**EARLIER_DEFAULTS, **options}
     layout = (content.get("data") or {}).get("layout")
-    options["skeleton_layout"] = options["skeleton_layout"] or layout
+    # What the clips turned out to have: a name on the command line says no dimensions.
+    options["skeleton_layout"] = layout or options["skeleton_layout"]
     classes = options.get("class_names") or content.get("classes")
     return {**options, "class_names": classes} if classes else dict(options)
 

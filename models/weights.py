@@ -203,14 +203,14 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     """
     report, fitting = _match(model, Path(path))
     ours = Anatomy.of(model.state_dict())
-    wrong = [line for line in report.mismatched if not line.startswith("head.")]
+    wrong = [line for line in report.mismatched if not line.startswith(_HEADS)]
     archs, skeletons = (report.holds.arch, ours.arch), (report.holds.skeleton, ours.skeleton)
     is_other = (None not in archs and archs[0] != archs[1]) or (
         skeletons[0] is not None
         and skeletons[1] is not None
         and not skeletons[0].fits(skeletons[1])
     )
-    encoder = {name for name in fitting if not name.startswith("head.")}
+    encoder = {name for name in fitting if not name.startswith(_HEADS)}
     if wrong or is_other or not encoder:
         raise InputError(_refusal(report, model))
     if not report.holds.has_features_of(ours):
@@ -226,12 +226,14 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     return replace(report, notes=(*report.notes, note))
 
 
+# Classifiers: of the network, and in training of each stream of a late fusion.
+_HEADS = ("head.", "rgb_head.", "pose_head.")
 # Parts of a model by the start of their published names, as texts call them.
 _PARTS = (
     ("the RGB stream", ("base_model.",)),
     ("the pose stream", ("pose_model.",)),
     ("the fusion", ("attention_layer.", "feature_refinement_layer.")),
-    ("the classifier", ("new_fc.", "head.")),
+    ("the classifier", ("new_fc.", *_HEADS)),
 )
 
 

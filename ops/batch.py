@@ -110,3 +110,20 @@ def labels_of(batch: Batch) -> Tensor:
     if batch.label is None:
         raise ValueError("a batch for training or evaluation needs labels")
     return batch.label
+
+
+def fill_people(view: Tensor, count: int) -> Tensor:
+    """Add nobody to the people of (R, L, M, ...) skeletons or presences until there are `count`.
+
+    Where people are drawn, nobody leaves no trace, so clips of more and of fewer go together.
+    """
+    if view.shape[2] >= count:
+        return view
+    nobody = view.new_zeros(*view.shape[:2], count - view.shape[2], *view.shape[3:])
+    return torch.cat((view, nobody), dim=2)
+
+
+def equally_many(views: Sequence[Tensor]) -> list[Tensor]:
+    """Fill the people of (R, L, M, ...) views up to the most that one of them has."""
+    most = max((view.shape[2] for view in views), default=0)
+    return [fill_people(view, most) for view in views]

@@ -154,7 +154,8 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
         "--pose_size",
         type=up_to(LIMITS["pose_size"]),
         default=56,
-        help="side of the volumes of posec3d in training, pixels; tests use 8/7 of it",
+        help="side of the volumes of posec3d in training, pixels; tests use 8/7 of it, to a "
+        "multiple of 4",
     )
     group.add_argument(
         "--people_order",

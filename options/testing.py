@@ -210,7 +210,11 @@ def adopt_options(
     parser = parser_of_tests()
     weights = weights or args.weights[0]
     for name in FIXED_OPTIONS:
-        if name in args.given and name in stored and getattr(args, name) != stored[name]:
+        if (
+            name in args.given
+            and name in stored
+            and not _is_same(getattr(args, name), stored[name])
+        ):
             parser.error(
                 f"{weights} holds a network with {name} {stored[name]}, the command line "
                 f"says {getattr(args, name)}: drop the option, or name another checkpoint"
@@ -220,7 +224,8 @@ def adopt_options(
     if "fold" not in kept:
         _adopt_shards(adopted, stored)
     for name in (*MODEL_OPTIONS, *INPUT_OPTIONS, *POSE_OPTIONS, *SOURCE_OPTIONS):
-        if name in stored and name not in args.given and name not in kept:
+        is_given = name in args.given and name != "skeleton_layout"  # a name says no dimensions
+        if name in stored and not is_given and name not in kept:
             setattr(adopted, name, stored[name])
     _name_dataset(parser, adopted, weights)
     for place in ("dataset_path", "annotations", "keypoint_files"):
@@ -232,12 +237,17 @@ def adopt_options(
     return adopted
 
 
+def _is_same(given: object, stored: object) -> bool:
+    """Say whether an option is what a checkpoint holds; a layout may be given by its name."""
+    return given in (stored, stored.get("name") if isinstance(stored, dict) else stored)
+
+
 def _of_other_clips(args: argparse.Namespace, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what is not taken over where the command line names other clips to test on."""
     was_pickle = stored.get("annotations") is not None
     if "annotations" in args.given:
         # They bring their own clips, in the name of the data set that they were trained with.
-        return FOLD_OPTIONS if was_pickle else (*FOLD_OPTIONS, "dataset")
+        return (*FOLD_OPTIONS, "keypoint_files" if was_pickle else "dataset")
     is_other = args.dataset not in (None, stored.get("dataset"))
     places = {"shards", "test_list", "val_list", "fold"}
     if stored.get("fusion") == "pose":  # beside a pickle it is where frames lie

@@ -9,18 +9,29 @@ from ops.conversion import joint_sources
 from ops.skeleton import COCO17
 
 
-def check_network(network: Network, estimator: Estimator | None, people: int | None) -> None:
+def check_network(
+    network: Network, estimator: Estimator | None, people: int | None, test_crops: int = 1
+) -> None:
     """Make sure that a network can be asked what it is asked.
 
     Args:
         network: to ask.
         estimator: finds the people; None: they are given.
         people: time lines, one for each person; None: everybody.
+        test_crops: of each frame.
 
     Raises:
-        InputError: it cannot tell people apart, or sees joints that no video shows.
+        InputError: it cannot tell people apart, sees joints that no video shows, or no other crop
+            than one.
     """
     name = network.source
+    seen = network.config.input.skeleton
+    has_crops = network.config.input.has_frames and (seen is None or seen.frame_share is None)
+    if test_crops > 1 and seen is not None and not has_crops:
+        raise InputError(
+            f"--test_crops {test_crops}: {name} sees people wherever they are in the frame: leave "
+            "it out"
+        )
     if network.config.input.has_poses:
         _check_layout(network, estimator)
         return

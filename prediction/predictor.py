@@ -92,7 +92,7 @@ class Predictor:
         self._pose_every, self._pose_batch = pose_every, pose_batch
         self._facts = network.config.data
         self._spec = network.config.input
-        check_network(network, self.estimator, settings.people)
+        check_network(network, self.estimator, settings.people, settings.test_crops)
 
     @property
     def layout(self) -> SkeletonLayout:

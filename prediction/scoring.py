@@ -13,7 +13,7 @@ from datasets.sampling import sample_frames
 from datasets.views import Crop, CutFrames, InputSpec, fit_people, make_views, see_frames
 from deployment.networks import Network
 from errors import InputError
-from ops.batch import Batch
+from ops.batch import Batch, equally_many
 from ops.pixels import normalize_frames
 from ops.skeleton import SkeletonLayout
 from prediction.sharing import FrameCache, SplitNetwork
@@ -208,5 +208,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     fields: dict[str, Any] = {"volume_size": batches[0].volume_size}
     for name in ("frames", "keypoints", "heatmap", "skeletons", "present", "mirrored"):
         parts = [part for batch in batches if (part := getattr(batch, name)) is not None]
+        if name in ("skeletons", "present"):
+            parts = equally_many(parts)  # people to draw are as many as there are in a window
         fields[name] = torch.cat(parts) if parts else None
     return Batch(**fields)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.pose_views import SkeletonSpec, people_geometry, skeleton_views
+from datasets.pose_views import SkeletonSpec, people_geometry, skeleton_views, volume_test_side
 from ops.pose_augment import SkeletonAugmentation
 from ops.pose_space import prenormalize_2d
 from ops.skeleton import COCO17, NTU25
@@ -232,3 +232,8 @@ def test_training_draws_a_part_of_the_people_s_crop():
         assert box.width * box.height >= 0.5 * whole.width * whole.height
         assert drawn.out_size == 56
         assert not drawn.flip
+
+
+def test_sides_of_volumes_in_tests_are_the_published_ones():
+    assert [volume_test_side(side) for side in (48, 56, 28)] == [56, 64, 32]
+    assert all(volume_test_side(side) >= side for side in range(1, 200))

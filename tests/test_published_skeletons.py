@@ -325,3 +325,31 @@ def test_tensors_of_odd_shapes_are_one_line(shape, tmp_path):
     path = write_pyskl(tmp_path / "c.pth", state)
     checkpoint_options(path)
     message_of(load_checkpoint, pose_network(*STGCNPP), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "told"),
+    [
+        ("a.pth", "dict(type='RandomResizedCrop', area_range=(0.56, 1.0)),\n"
+                  "    dict(type='Resize', scale=(48, 48), keep_ratio=False)", 48),
+        ("a.pth", "dict(area_range=(\n 0.56,\n 1.0,\n ), type='RandomResizedCrop'),\n"
+                  "dict(keep_ratio=False, scale=(\n 56,\n 56,\n ), type='Resize')", 56),
+        ("slowonly_kinetics400-pretrained-r50_8xb16-u48-120e_ucf101-split1-keypoint.pth", "", 48),
+        ("pyskl-posec3d-hmdb51-split1-joint.pth", "", 48),
+        ("slowonly_r50_8xb16-u48-240e_ntu60-xsub-keypoint.pth", "", None),
+    ],
+)  # fmt: skip
+def test_sides_of_volumes_are_told(name, config, told, tmp_path):
+    source = pose_network("--pose_model", "posec3d")
+    path = write_pyskl(tmp_path / name, toolbox_state(source), config)
+    assert checkpoint_options(path).get("pose_size") == told
+
+
+def test_classifiers_of_streams_are_new_in_finetuning_as_well(tmp_path):
+    options = (*STGCNPP, "--stream_losses", "0.5")
+    source, target = late_fusion(*options, classes=7), late_fusion(*options)
+    torch.save(source.state_dict(), tmp_path / "c.pth")
+    before = target.pose_head.linear.weight.clone()
+    assert "classifier starts anew" in str(load_for_finetune(target, tmp_path / "c.pth"))
+    assert equal(source.encoder, target.encoder)
+    assert torch.equal(target.pose_head.linear.weight, before)

@@ -16,10 +16,10 @@ from datasets.opening import open_dataset
 from datasets.poses import save_poses
 from errors import InputError
 from models import build_model
-from models.weights import checkpoint_options
+from models.weights import checkpoint_options, read_checkpoint
 from opts import parse_pose_train_args, parse_train_args
 from tests.making_annotations import annotation, write
-from tests.small_zoo_runs import SPLITS, newest, score, train, write_moves
+from tests.small_zoo_runs import SPLITS, clip, newest, score, train, write_moves
 
 
 @pytest.fixture
@@ -250,3 +250,34 @@ def test_keypoint_files_of_another_layout_are_in_pixels(tmp_path, model):
     line += ["--pose_size", "16"]
     main_only_pose.main(line)
     assert score(newest(tmp_path / "out")).total == 4
+
+
+def test_a_model_of_named_splits_is_tested_on_other_files(pickle, tmp_path):
+    names = {"xsub_train": 12, "xsub_val": 6}
+    options = ["--train_split", "xsub_train", "--val_split", "xsub_val"]
+    run = train(pickle(splits=names), "--pose_model", "stgcnpp", *options)
+    clips = [annotation(f"other{n}", 9, 1, label=n % 2) for n in range(6)]
+    bare = write(tmp_path / "bare.pkl", clips)
+    assert score(run, "--annotations", bare).total == 6
+    halves = write(tmp_path / "halves.pkl", clips, {"test": ["other0", "other1"]})
+    assert score(run, "--annotations", halves).total == 2
+    with pytest.raises(InputError, match="no split 'xsub_val'"):
+        score(run, "--annotations", halves, "--test_split", "xsub_val")
+
+
+def test_val_clips_cut_off_a_bare_list_are_scored(pickle, tmp_path):
+    clips = [clip(f"c{n}", n % 2, 17, 2) for n in range(20)]
+    run = train(write(tmp_path / "bare.pkl", clips), "--pose_model", "stgcnpp")
+    held = read_checkpoint(run / "last.pth.tar")["clips"]
+    assert score(run, "--split", "val").total == len(held["val"]) > 0
+
+
+def test_other_dimensions_than_in_training_are_refused(pickle, tmp_path):
+    flat = pickle(joints=25)
+    run = train(flat, "--pose_model", "stgcnpp", "--skeleton_layout", "ntu25")
+    assert checkpoint_options(run / "last.pth.tar")["skeleton_layout"]["dims"] == 2
+    assert score(run, "--skeleton_layout", "ntu25").total == SPLITS["test"]
+    solid = [annotation(f"other{n}", 9, 1, 25, 3, label=n % 2) for n in range(4)]
+    other = write(tmp_path / "solid.pkl", solid)
+    with pytest.raises(InputError, match="in 3 dimensions, the model was trained with .* in 2"):
+        score(run, "--annotations", other)

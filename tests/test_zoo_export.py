@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from ops.conversion import describe_layout
 from ops.skeleton import COCO17, NTU25
 from options.exporting import describe_foreign, parse_export_args
 from options.skeletons import EARLIER_DEFAULTS
-from tests.making_models import config_of, model_of
+from tests.making_models import config_of, model_of, write_checkpoint
 from tests.making_zoo import CPU, ZOO, zoo_config, zoo_network
+from tools.export import source_options
 
 INPUTS = {
     "stgcnpp": {"skeletons": (8, 2, 17, 3)},
@@ -238,7 +240,16 @@ def test_the_file_answers_as_the_model_for_any_number_of_clips(tmp_path, name):
         given, expected = found.logits(other), network.logits(other)
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
         assert (expected - network.logits(batch)).abs().max() > 1e-5
+    if network.config.volume_size is not None:  # loaders give as many people as there are
+        alone = replace(batch, **{key: one[:, :, :1] for key, one in _people(batch).items()})
+        given, expected = found.logits(alone), network.logits(alone)
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
     _refuses_other_inputs(found, batch)
+
+
+def _people(batch) -> dict[str, torch.Tensor]:
+    parts = {key: getattr(batch, key) for key in ("skeletons", "present")}
+    return {key: part for key, part in parts.items() if part is not None}
 
 
 def _refuses_other_inputs(network: OnnxNetwork, batch) -> None:
@@ -281,3 +292,11 @@ def test_models_of_earlier_releases_are_built_as_before():
     config = config_of("late_fast")
     assert sum(p.numel() for p in model_of(config).parameters()) > 0
     assert config.input.skeleton is None
+
+
+def test_clips_of_compressed_pickles_are_looked_for_where_they_lie(tmp_path):
+    places = {"annotations": "k.pkl", "keypoint_files": "kpfiles", "dataset_path": None}
+    path = write_checkpoint(tmp_path / "best.pth.tar", args=places)
+    args = parse_export_args(["--weights", str(path)])
+    options = source_options(args, zoo_config("stgcnpp"))
+    assert (options.annotations, options.keypoint_files) == (Path("k.pkl"), Path("kpfiles"))

@@ -1,6 +1,7 @@
 """Models of whole clips on videos: as in tests, whoever else is in the window."""
 
 import argparse
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ from datasets.loading import build_eval_loader
 from datasets.opening import open_dataset
 from datasets.poses import save_poses
 from errors import InputError
-from ops.conversion import convert_keypoints
-from ops.skeleton import BODY18, COCO17
+from ops.conversion import convert_keypoints, describe_layout
+from ops.skeleton import BODY18, COCO17, NTU25
 from options.testing import adopt_options, parse_test_args
 from prediction import Predictor, Settings
 from prediction.people import Person
@@ -189,7 +190,39 @@ def test_estimated_people_are_seen_in_order_of_their_rank(own):
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["posec3d", "rgbpose", "late_volumes"])
+def test_windows_of_more_and_fewer_people_are_asked_together(own, name):
+    tracks = crowd(0, 3)
+    tracks[:10, 1:] = 0  # one person, then two of three
+    network, clip = zoo_network(name, FACTS), own / "frames" / "test_2"
+    found = []
+    for size in (1, 8):
+        settings = Settings(0.3, 0.2, batch_size=size)
+        result = Predictor(network, settings, Walker(tracks)).predict(clip)
+        assert len(result.windows) > 2
+        found.append(chances(result))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["stgcnpp", "posec3d", "rgbpose"])
+def test_crops_that_a_network_does_not_see_are_refused(name):
+    with pytest.raises(InputError, match="--test_crops 3: .* leave it out"):
+        Predictor(zoo_network(name), Settings(test_crops=3))
+    Predictor(zoo_network("late"), Settings(test_crops=3))
+
+
 # ---------------------------------------------------------------- layouts
+
+
+def test_a_layout_of_ours_in_two_dimensions_is_watched(tmp_path, own):
+    flat = describe_layout(replace(NTU25, dims=2))
+    network = zoo_network("stgcnpp", skeleton_layout=flat)
+    tracks = convert_keypoints(walker(0), COCO17, replace(NTU25, dims=2))
+    save_poses(tmp_path / "a.npz", tracks, SIZE, "test")
+    result = Predictor(network, Settings(whole=True)).predict(
+        own / "frames" / "test_0", tmp_path / "a.npz"
+    )
+    assert np.isfinite(chances(result)).all()
 
 
 def test_pose_files_of_another_layout_in_the_image_are_taken(tmp_path, own):

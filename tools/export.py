@@ -191,7 +191,7 @@ def source_options(args: argparse.Namespace, config: ModelConfig) -> argparse.Na
         options |= {name: stored[name] for name in SOURCE_OPTIONS if name in stored}
     if args.dataset_path is not None:
         options["dataset_path"] = args.dataset_path
-    for place in ("dataset_path", "annotations"):
+    for place in ("dataset_path", "annotations", "keypoint_files"):
         if isinstance(options[place], str):
             options[place] = Path(str(options[place]))
     options["class_names"] = None

@@ -73,6 +73,7 @@ def told_options(
         told = int(people[1]) if people else 2
         options["num_people"] = network.people or (told if 1 <= told <= _MOST_PEOPLE else 2)
         return options | _normalisation(toolbox_of(state, meta, network), network)
+    options |= _side_option(config, path.name)
     return options | {"pose_normalize": "none", "posec3d_stages": list(network.stages)}
 
 
@@ -117,6 +118,20 @@ def _frames_option(config: str) -> dict[str, Any]:
     if padded is None or lengths or int(padded[1]) == 0:
         return {}
     return {"pose_frames": int(padded[1]), "pose_sampling": "pad_zero"}
+
+
+def _side_option(config: str, file_name: str) -> dict[str, Any]:
+    """Return the side of volumes in training, of which 56 is the default.
+
+    Tests see 64 of it, and 56 of the 48 that weights for UCF101 and HMDB51 were trained with.
+    """
+    # The size that a random crop is brought to, however the text is laid out.
+    resize = r"RandomResizedCrop.{0,120}?scale\s*=\s*\(\s*(\d{2,3}),\s*\1\b"
+    told = re.search(resize, config, re.DOTALL)
+    if told:
+        return {"pose_size": int(told[1])}
+    is_small = not config and re.search(r"ucf101|hmdb51", file_name)
+    return {"pose_size": 48} if is_small else {}
 
 
 def _normalisation(toolbox: str, network: SkeletonNetwork) -> dict[str, Any]:
