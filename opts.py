@@ -18,7 +18,12 @@ from options.groups import (
     add_model_options,
 )
 from options.recipes import RECIPES
-from options.scaling import add_fault_options, add_scaling_options
+from options.scaling import (
+    AS_PUBLISHED,
+    PUBLISHED_BATCH,
+    add_fault_options,
+    add_scaling_options,
+)
 from options.shards import add_shard_options, check_shards
 from options.skeletons import (
     FRAME_MODELS,
@@ -28,8 +33,10 @@ from options.skeletons import (
     add_rgbpose_options,
     check_zoo,
     fill_zoo_defaults,
+    has_pose_stream,
     sees_part_of_clips,
     sees_whole_clips,
+    unread_options,
 )
 from options.training import add_optim_options, add_run_options, add_start_options
 from options.types import OneLineParser
@@ -177,18 +184,50 @@ def _parse_with_recipe(
     """Parse twice if there is a recipe: its values are the defaults of the second time."""
     args = parser.parse_args(argv)
     if args.recipe is None:
+        _refuse_pose_model(parser, args, args.pose_model)
+        if args.auto_scale_lr == AS_PUBLISHED:
+            args.auto_scale_lr = PUBLISHED_BATCH
         return args
-    parser.set_defaults(**RECIPES[args.recipe])
+    recipe = RECIPES[args.recipe]
+    parser.set_defaults(**recipe)
     found = parser.parse_args(argv)
+    _refuse_pose_model(parser, found, args.pose_model)
+    if found.auto_scale_lr == AS_PUBLISHED:
+        found.auto_scale_lr = recipe["auto_scale_lr"]
+    _leave_out(args, found)
+    return found
+
+
+def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
+    """Undo what a recipe says of another choice than the given one.
+
+    Args:
+        args: what was given, and defaults.
+        found: what was given, and the recipe.
+    """
     # What belongs to a choice of the recipe goes with it where another is given.
     if found.lr_schedule != "multistep" and args.lr_steps is None:
         found.lr_steps = None
-    if found.optimizer != "sgd" and not args.nesterov:
+    if (found.optimizer != "sgd" or found.momentum == 0) and not args.nesterov:
         found.nesterov = False
+    if found.fusion.startswith("late"):  # frames in order, beside those of RGB, and its classifier
+        found.pose_sampling, found.dropout = args.pose_sampling, args.dropout
     fill_defaults(found)
+    for name in unread_options(found):
+        setattr(found, name, getattr(args, name))
     if args.pose_crop == 1 and not sees_part_of_clips(found):
         found.pose_crop = 1.0
-    return found
+
+
+def _refuse_pose_model(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, given: str | None
+) -> None:
+    """Refuse the model of a pose stream where there is none; any network has a default of it."""
+    if given is not None and not has_pose_stream(args):
+        parser.error(
+            f"--pose_model {given} is of a pose stream: add --late_fusion_poses_attention, or use "
+            "main_only_pose.py"
+        )
 
 
 # ---------------------------------------------------------------- rules
@@ -214,6 +253,7 @@ def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     check_fold_options(parser, args)
     check_model(parser, args)
     _check_pickle_options(parser, args)
+    _check_rgbpose(parser, args)
     _check_combinations(parser, args)
 
 
@@ -221,6 +261,21 @@ def _check_pickle_options(parser: argparse.ArgumentParser, args: argparse.Namesp
     for name in ("keypoint_files", "min_box_score", "skip_broken"):
         if args.annotations is None and getattr(args, name):
             parser.error(f"--{name} needs --annotations: it is of annotation pickles")
+
+
+def _check_rgbpose(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse options of a ResNet and of its crops beside a network that has its own."""
+    if args.fusion != "rgbpose":
+        return
+    names = ("arch", "width", "field_of_view", "crop_scales")
+    given = [name for name in names if getattr(args, name) != parser.get_default(name)]
+    if args.pretrained not in ("imagenet", "none"):
+        given.append("pretrained")
+    if given:
+        parser.error(
+            f"--{given[0]} is not of --rgbpose_conv3d, whose network and crops are its own: drop "
+            "it (weights to begin from: --stream_checkpoints, or --checkpoint_path --finetune)"
+        )
 
 
 def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

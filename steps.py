@@ -185,8 +185,8 @@ def _halve(state: State, ranks: Ranks, largest: int) -> None:
     half = (largest + 1) // 2
     if largest < 2:
         raise InputError(
-            "there is not enough memory for a single clip: lower --num_segments or --input_size, "
-            "add --with_amp, or take a smaller --arch"
+            "there is not enough memory for a single clip: lower --num_segments or --input_size "
+            "(of skeletons --pose_frames, --num_people), add --with_amp, or take a smaller network"
         )
     if ranks.count > 1:  # the others are in the same step, and have computed it already
         raise InputError(

@@ -221,11 +221,14 @@ def _mirrored_rightly(spec: SkeletonSpec, views: ViewSpec, layout: SkeletonLayou
     flips = views.train and spec.augmentation.flip > 0
     if flips and not views.may_flip:
         return replace(spec, augmentation=replace(spec.augmentation, flip=0.0))
-    if (flips or spec.double) and not layout.flip_pairs:
+    # Beside RGB they follow the mirror of the frames.
+    follows = views.train and spec.moves_with_frames and views.may_flip
+    if (flips or follows or spec.double) and not layout.flip_pairs:
+        remedy = "--no_flip" if follows else "--pose_flip 0" if flips else "no --double_flip"
         warn(
             f"the joint layout {layout.name} names no left and right: in a mirror nothing changes "
             'places; add "flip_pairs": [[left, right], ...] to its description, or give '
-            f"{'--pose_flip 0' if flips else 'no --double_flip'}"
+            f"{remedy}"
         )
     return spec
 

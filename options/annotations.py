@@ -107,7 +107,7 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--float16",
         action="store_true",
-        help="half precision, as the published files: a sixteenth of a pixel at most",
+        help="half precision, as the published files: half a pixel off at most, of 2048",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace --output")
     args = parser.parse_args(argv)

@@ -65,7 +65,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         help="clips; default: 2 for the module, 1 for networks and steps, 16 for skeleton models, "
-        "8 for those that see volumes",
+        "8 for PoseC3D, 1 for RGBPose-Conv3D",
     )
     group.add_argument(
         "--dtype",

@@ -6,6 +6,8 @@ from options.types import natural, non_negative_real, positive, positive_real
 
 # Clips of a step for which the published learning rate of 0.01 holds: 4 x 2.
 PUBLISHED_BATCH = 8
+# What `--auto_scale_lr` is without a number, until the parser knows the recipe.
+AS_PUBLISHED = 0
 # Seconds.
 WORKER_TIMEOUT, RANK_TIMEOUT = 60.0, 600.0
 
@@ -21,10 +23,10 @@ def add_scaling_options(parser: argparse.ArgumentParser) -> None:
         "--auto_scale_lr",
         type=positive,
         nargs="?",
-        const=PUBLISHED_BATCH,
+        const=AS_PUBLISHED,
         metavar="CLIPS",
         help="multiply --lr by effective batch / CLIPS; without a number CLIPS is "
-        f"{PUBLISHED_BATCH}, the batch of the published recipe",
+        f"that of --recipe, else {PUBLISHED_BATCH}, the batch of the published command lines",
     )
     group.add_argument(
         "--micro_batch",

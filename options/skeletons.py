@@ -31,6 +31,16 @@ RGBPOSE_SHARE = 1 / 4
 RGBPOSE_GRID = 28
 _MOST_LAYOUT_BYTES = 2**20
 
+# Options that single models read -> these, and the default.
+_OWN_OPTIONS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "tcn_dropout": (("stgcn",), 0.0),
+    "posec3d_stages": (("posec3d",), None),
+    "pose_size": (("posec3d",), 56),
+    "people_padding": (GCN_MODELS, "zero"),
+}
+# What models of whole clips read, and the defaults for those that see single frames.
+_WHOLE_CLIP_OPTIONS = {"people_order": "given", "pose_frames": 100, "pose_sampling": "uniform"}
+
 # What a checkpoint records of a model of the zoo, beside the options of every model.
 ZOO_MODEL_OPTIONS = (
     "pose_streams",
@@ -273,6 +283,16 @@ def draws_volumes(args: argparse.Namespace) -> bool:
     return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model == "posec3d")
 
 
+def unread_options(args: argparse.Namespace) -> list[str]:
+    """Return the options of single models that are set, and that this one does not read."""
+    model = args.pose_model if has_pose_stream(args) else ""
+    return [
+        name
+        for name, (models, default) in _OWN_OPTIONS.items()
+        if model not in models and getattr(args, name, default) != default
+    ]
+
+
 def sees_part_of_clips(args: argparse.Namespace) -> bool:
     """Say whether training can show a random part of a clip, `--pose_crop`."""
     has_windows = args.fusion != "pose" and args.frame_interval is not None
@@ -312,6 +332,8 @@ def fill_zoo_defaults(args: argparse.Namespace) -> None:
 def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options of whole-clip skeleton models that do not fit together."""
     is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
+    for name in unread_options(args):
+        parser.error(f"--{name} is of --pose_model {' and '.join(_OWN_OPTIONS[name][0])}: drop it")
     if not is_zoo:
         _check_frame_model(parser, args)
         return
@@ -333,6 +355,17 @@ def _check_views_of_clips(
     parser: argparse.ArgumentParser, args: argparse.Namespace, *, is_volume: bool
 ) -> None:
     """Refuse what no model of whole clips can be shown."""
+    is_late = args.fusion not in ("pose", "rgbpose")
+    if args.fusion != "pose" and args.pose_sampling.startswith("pad"):
+        parser.error(
+            f"--pose_sampling {args.pose_sampling} shows the first frames, RGB all of the clip: "
+            "give spread beside it"
+        )
+    if is_late and args.frame_interval is not None and args.pose_sampling != "spread":
+        parser.error(
+            f"--pose_sampling {args.pose_sampling}: with --frame_interval skeletons are spread "
+            "over the frames of RGB: drop it"
+        )
     if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
         text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
         parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
@@ -365,6 +398,11 @@ def _check_frame_model(parser: argparse.ArgumentParser, args: argparse.Namespace
         parser.error(
             "--pose_streams, --num_people and --pose_pooling are of whole-clip skeleton models: "
             f"give --pose_model {', '.join(ZOO_MODELS[:-1])} or {ZOO_MODELS[-1]}"
+        )
+    read = [n for n, default in _WHOLE_CLIP_OPTIONS.items() if getattr(args, n) != default]
+    if read:
+        parser.error(
+            f"--{read[0]} is of whole-clip skeleton models: give a --pose_model such as stgcnpp"
         )
     if args.pose_normalize not in ("clip", "frame", "none"):
         parser.error(

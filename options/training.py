@@ -82,7 +82,12 @@ def add_optim_options(parser: argparse.ArgumentParser) -> None:
         "--lr", "--learning-rate", type=positive_real, default=0.01, help="peak rate"
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="of SGD")
-    group.add_argument("--nesterov", action="store_true", help="Nesterov's momentum in SGD")
+    group.add_argument(
+        "--nesterov",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="Nesterov's momentum in SGD",
+    )
     group.add_argument(
         "--lr_schedule",
         choices=("cosine", "cosine_step", "multistep"),

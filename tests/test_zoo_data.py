@@ -1,5 +1,6 @@
 """What pickles, options and weights that do not fit come to in the training of skeleton models."""
 
+import json
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -105,9 +106,21 @@ def test_a_layout_without_sides_is_told_of_before_it_is_mirrored(pickle, tmp_pat
     assert "names no left and right" in capsys.readouterr().out
 
 
+def test_a_mirror_of_frames_needs_sides_of_skeletons_as_well(pickle, make_frames, tmp_path, capsys):
+    star = {"num_node": 7, "center": 0, "inward": [[n, 0] for n in range(1, 7)]}
+    (tmp_path / "star.json").write_text(json.dumps(star))
+    line = with_frames(pickle(joints=7), (64, 36), make_frames)
+    line += ["--skeleton_layout", str(tmp_path / "star.json")]
+    for more, is_told in (([], True), (["--no_flip"], False)):
+        args = parse_train_args([*line, *more])
+        build_train_loader(args, open_dataset(args))
+        text = capsys.readouterr().out
+        assert ("names no left and right" in text and "--no_flip" in text) == is_told
+
+
 def test_models_of_single_frames_refuse_other_joints_at_once(pickle, tmp_path):
     with pytest.raises(InputError, match="sees those of coco17 alone"):
-        train(pickle(joints=18), "--pose_model", "conv1d")
+        train(pickle(joints=18), "--pose_model", "conv1d", "--pose_frames", 100)
     assert not (tmp_path / "out").exists()
 
 
@@ -247,7 +260,7 @@ def test_keypoint_files_of_another_layout_are_in_pixels(tmp_path, model):
     line = ["--dataset", "jumps", "--dataset_path", str(tmp_path), "--pose_model", model]
     line += ["--skeleton_layout", "ntu25", "--experiment_path", str(tmp_path / "out")]
     line += ["--epochs", "1", "-b", "4", "-j", "0", "--threads", "1", "--pose_frames", "8"]
-    line += ["--pose_size", "16"]
+    line += ["--pose_size", "16"] * (model == "posec3d")
     main_only_pose.main(line)
     assert score(newest(tmp_path / "out")).total == 4
 

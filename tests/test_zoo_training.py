@@ -186,6 +186,14 @@ def refusal(parse, line: str, capsys) -> str:
         ("--dataset synthetic --skip_broken", "--annotations"),
         ("--dataset synthetic --keypoint_files x", "--annotations"),
         ("--dataset synthetic --pose_model stgcnpp --pose_crop 0.5 --pose_sampling spread", "drop"),
+        ("--dataset synthetic --people_order area", "whole-clip"),
+        ("--dataset synthetic --pose_model mlp --pose_frames 64", "whole-clip"),
+        ("--dataset synthetic --pose_model gcn --pose_sampling spread", "whole-clip"),
+        ("--dataset synthetic --people_padding loop", "--people_padding is of"),
+        ("--dataset synthetic --pose_model posec3d --people_padding loop", "--people_padding"),
+        ("--dataset synthetic --pose_model stgcnpp --tcn_dropout 0.5", "--pose_model stgcn: drop"),
+        ("--dataset synthetic --pose_model stgcnpp --posec3d_stages 3 4 6", "posec3d: drop"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_size 48", "posec3d: drop"),
         ("--dataset synthetic --pose_model posec3d --num_people 101", "at most 100"),
         ("--dataset synthetic --pose_model posec3d --posec3d_stages 4 51 3", "at most 50"),
         ("--dataset synthetic --pose_model posec3d --pose_size 1025", "at most 1024"),
@@ -207,6 +215,17 @@ def test_options_of_fusions_that_do_not_fit(capsys):
         ("--late_fusion_poses --pose_model stgcnpp --pose_weights y.pt", "preprocess_pose.py"),
         ("--late_fusion_poses --pose_model stgcnpp --pose_crop 0.5", "--pose_sampling uniform"),
         ("--rgbpose_conv3d --pose_streams limb", "out of joint"),
+        ("--rgbpose_conv3d --arch resnet18", "--arch is not of --rgbpose_conv3d"),
+        ("--rgbpose_conv3d --crop_scales 1", "--crop_scales is not"),
+        ("--rgbpose_conv3d --pretrained x.pth", "--pretrained is not"),
+        ("--pose_model stgcnpp", "pose stream"),
+        ("--rgbpose_conv3d --pose_model aagcn", "pose stream"),
+        ("--early_fusion_poses --pose_model mlp", "pose stream"),
+        ("--late_fusion_poses --pose_model stgcnpp --pose_sampling pad_zero", "give spread"),
+        (
+            "--late_fusion_poses --pose_model stgcn --pose_sampling uniform --frame_interval 2",
+            "spread over the frames of RGB",
+        ),
         ("--rgbpose_conv3d --frame_interval 2 --pose_crop 0.5", "no --frame_interval"),
         ("--rgbpose_conv3d --stream_checkpoints a b --rgbpose_streams rgb", "both of its streams"),
     ):
@@ -219,6 +238,27 @@ def test_a_recipe_crops_in_time_only_where_skeletons_are_alone():
     assert parse_train_args(f"{line} --late_fusion_poses".split()).pose_crop == 1
     spread = f"{line} --pose_sampling pad_loop".split()
     assert parse_pose_train_args(spread).pose_crop == 1
+
+
+def test_recipes_give_way():
+    def alone(line):
+        return parse_pose_train_args(f"--dataset synthetic {line}".split())
+
+    # Without a number the rate is scaled by the batch that it was published for.
+    assert alone("--recipe stgcnpp --auto_scale_lr").auto_scale_lr == 128
+    assert alone("--recipe stgcnpp --auto_scale_lr 64").auto_scale_lr == 64
+    assert alone("--auto_scale_lr").auto_scale_lr == 8
+    assert alone("").auto_scale_lr is None
+    assert alone("--recipe stgcnpp").nesterov
+    assert not alone("--recipe stgcnpp --no-nesterov").nesterov
+    assert not alone("--recipe stgcnpp --momentum 0").nesterov
+    vanilla = "--recipe stgcn_vanilla"
+    assert (alone(vanilla).tcn_dropout, alone(vanilla).pose_sampling) == (0.5, "pad_zero")
+    assert alone(f"{vanilla} --pose_model stgcnpp").tcn_dropout == 0
+    other = alone("--recipe posec3d_finetune --pose_model stgcnpp")
+    assert (other.posec3d_stages, other.pose_size) == (None, 56)
+    late = parse_train_args(f"--dataset synthetic --late_fusion_poses {vanilla}".split())
+    assert (late.pose_sampling, late.dropout) == ("spread", 0.5)
 
 
 @pytest.mark.parametrize(

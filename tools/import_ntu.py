@@ -68,7 +68,8 @@ def paths_of(source: Path, benchmark: str) -> dict[str, Path]:
         if name.is_of("ntu60" if benchmark == "ntu60" else "ntu120"):
             found[path.stem] = path
     if not found:
-        raise InputError(f"{source} has no file of {benchmark}: give --benchmark ntu120")
+        other = "ntu120" if benchmark == "ntu60" else "the folder of NTU RGB+D's .skeleton files"
+        raise InputError(f"{source} has no file of {benchmark}: give --benchmark {other}")
     return found
 
 
