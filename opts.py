@@ -17,26 +17,17 @@ from options.groups import (
     add_input_options,
     add_model_options,
 )
-from options.recipes import RECIPES
-from options.scaling import (
-    AS_PUBLISHED,
-    PUBLISHED_BATCH,
-    add_fault_options,
-    add_scaling_options,
-)
+from options.recipes import parse_with_recipe
+from options.scaling import add_fault_options, add_scaling_options
 from options.shards import add_shard_options, check_shards
+from options.skeleton_rules import check_zoo, fill_defaults
 from options.skeletons import (
     FRAME_MODELS,
     ZOO_FIXED_OPTIONS,
     ZOO_INPUT_OPTIONS,
     ZOO_MODEL_OPTIONS,
     add_rgbpose_options,
-    check_zoo,
-    fill_zoo_defaults,
-    has_pose_stream,
-    sees_part_of_clips,
     sees_whole_clips,
-    unread_options,
 )
 from options.training import add_optim_options, add_run_options, add_start_options
 from options.types import OneLineParser
@@ -163,7 +154,7 @@ def train_parser(fusion: str = "none") -> OneLineParser:
 def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of `main.py`; exits with 2 on a wrong combination."""
     parser = train_parser()
-    args = _parse_with_recipe(parser, argv)
+    args = parse_with_recipe(parser, argv)
     _check_training(parser, args)
     return args
 
@@ -171,63 +162,11 @@ def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def parse_pose_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of `main_only_pose.py`; exits with 2 on a wrong combination."""
     parser = train_parser("pose")
-    args = _parse_with_recipe(parser, argv)
+    args = parse_with_recipe(parser, argv)
     if args.fusion != "pose":
         parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
     _check_training(parser, args)
     return args
-
-
-def _parse_with_recipe(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
-) -> argparse.Namespace:
-    """Parse twice if there is a recipe: its values are the defaults of the second time."""
-    args = parser.parse_args(argv)
-    if args.recipe is None:
-        _refuse_pose_model(parser, args, args.pose_model)
-        if args.auto_scale_lr == AS_PUBLISHED:
-            args.auto_scale_lr = PUBLISHED_BATCH
-        return args
-    recipe = RECIPES[args.recipe]
-    parser.set_defaults(**recipe)
-    found = parser.parse_args(argv)
-    _refuse_pose_model(parser, found, args.pose_model)
-    if found.auto_scale_lr == AS_PUBLISHED:
-        found.auto_scale_lr = recipe["auto_scale_lr"]
-    _leave_out(args, found)
-    return found
-
-
-def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
-    """Undo what a recipe says of another choice than the given one.
-
-    Args:
-        args: what was given, and defaults.
-        found: what was given, and the recipe.
-    """
-    # What belongs to a choice of the recipe goes with it where another is given.
-    if found.lr_schedule != "multistep" and args.lr_steps is None:
-        found.lr_steps = None
-    if (found.optimizer != "sgd" or found.momentum == 0) and not args.nesterov:
-        found.nesterov = False
-    if found.fusion.startswith("late"):  # frames in order, beside those of RGB, and its classifier
-        found.pose_sampling, found.dropout = args.pose_sampling, args.dropout
-    fill_defaults(found)
-    for name in unread_options(found):
-        setattr(found, name, getattr(args, name))
-    if args.pose_crop == 1 and not sees_part_of_clips(found):
-        found.pose_crop = 1.0
-
-
-def _refuse_pose_model(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, given: str | None
-) -> None:
-    """Refuse the model of a pose stream where there is none; any network has a default of it."""
-    if given is not None and not has_pose_stream(args):
-        parser.error(
-            f"--pose_model {given} is of a pose stream: add --late_fusion_poses_attention, or use "
-            "main_only_pose.py"
-        )
 
 
 # ---------------------------------------------------------------- rules
@@ -313,15 +252,6 @@ def check_fold_options(parser: argparse.ArgumentParser, args: argparse.Namespace
     for name in FOLD_OPTIONS[1:]:
         if args.fold is None and getattr(args, name) is not None:
             parser.error(f"--{name} needs --fold k/K")
-
-
-def fill_defaults(args: argparse.Namespace) -> None:
-    """Set the model options whose default depends on the fusion mode."""
-    if args.pose_model is None:
-        args.pose_model = "conv1d" if args.fusion == "pose" else "mlp"
-    if args.num_channels is None:
-        args.num_channels = 4 if args.fusion == "early" else 3
-    fill_zoo_defaults(args)
 
 
 def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

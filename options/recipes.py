@@ -1,6 +1,12 @@
 """Training recipes as presets, published ones and one of ours: what `--recipe` sets."""
 
+import argparse
+from collections.abc import Sequence
 from typing import Any
+
+from options.scaling import AS_PUBLISHED, PUBLISHED_BATCH
+from options.skeleton_rules import fill_defaults, sees_part_of_clips, unread_options
+from options.skeletons import has_pose_stream
 
 # Steps of the optimiser as PYSKL takes them: every parameter decays, no limit on the gradient.
 _NO_LIMIT = 1e9
@@ -126,3 +132,55 @@ def is_of_volumes(recipe: str) -> bool:
     """Say whether a recipe was made for networks that see heatmap volumes."""
     values = RECIPES[recipe]
     return values.get("fusion") == "rgbpose" or values.get("pose_model") == "posec3d"
+
+
+def parse_with_recipe(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """Parse twice if there is a recipe: its values are the defaults of the second time."""
+    args = parser.parse_args(argv)
+    if args.recipe is None:
+        _refuse_pose_model(parser, args, args.pose_model)
+        if args.auto_scale_lr == AS_PUBLISHED:
+            args.auto_scale_lr = PUBLISHED_BATCH
+        return args
+    recipe = RECIPES[args.recipe]
+    parser.set_defaults(**recipe)
+    found = parser.parse_args(argv)
+    _refuse_pose_model(parser, found, args.pose_model)
+    if found.auto_scale_lr == AS_PUBLISHED:
+        found.auto_scale_lr = recipe["auto_scale_lr"]
+    _leave_out(args, found)
+    return found
+
+
+def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
+    """Undo what a recipe says of another choice than the given one.
+
+    Args:
+        args: what was given, and defaults.
+        found: what was given, and the recipe.
+    """
+    # What belongs to a choice of the recipe goes with it where another is given.
+    if found.lr_schedule != "multistep" and args.lr_steps is None:
+        found.lr_steps = None
+    if (found.optimizer != "sgd" or found.momentum == 0) and not args.nesterov:
+        found.nesterov = False
+    if found.fusion.startswith("late"):  # frames in order, beside those of RGB, and its classifier
+        found.pose_sampling, found.dropout = args.pose_sampling, args.dropout
+    fill_defaults(found)
+    for name in unread_options(found):
+        setattr(found, name, getattr(args, name))
+    if args.pose_crop == 1 and not sees_part_of_clips(found):
+        found.pose_crop = 1.0
+
+
+def _refuse_pose_model(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, given: str | None
+) -> None:
+    """Refuse the model of a pose stream where there is none; any network has a default of it."""
+    if given is not None and not has_pose_stream(args):
+        parser.error(
+            f"--pose_model {given} is of a pose stream: add --late_fusion_poses_attention, or use "
+            "main_only_pose.py"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 from errors import InputError
 from files import read_regular
 from ops.conversion import describe_layout, find_layout, layout_from, layout_value
-from ops.skeleton import COCO17, LAYOUTS, SkeletonLayout
+from ops.skeleton import LAYOUTS, SkeletonLayout
 from options.types import LIMITS, non_negative_real, probability, share_of_one, up_to
 
 # Encoders that look at one frame at a time.
@@ -30,16 +30,6 @@ RGBPOSE_SHARE = 1 / 4
 # Of a multiple of this, a quarter and 8/7 are whole numbers.
 RGBPOSE_GRID = 28
 _MOST_LAYOUT_BYTES = 2**20
-
-# Options that single models read -> these, and the default.
-_OWN_OPTIONS: dict[str, tuple[tuple[str, ...], Any]] = {
-    "tcn_dropout": (("stgcn",), 0.0),
-    "posec3d_stages": (("posec3d",), None),
-    "pose_size": (("posec3d",), 56),
-    "people_padding": (GCN_MODELS, "zero"),
-}
-# What models of whole clips read, and the defaults for those that see single frames.
-_WHOLE_CLIP_OPTIONS = {"people_order": "given", "pose_frames": 100, "pose_sampling": "uniform"}
 
 # What a checkpoint records of a model of the zoo, beside the options of every model.
 ZOO_MODEL_OPTIONS = (
@@ -283,142 +273,6 @@ def draws_volumes(args: argparse.Namespace) -> bool:
     return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model == "posec3d")
 
 
-def unread_options(args: argparse.Namespace) -> list[str]:
-    """Return the options of single models that are set, and that this one does not read."""
-    model = args.pose_model if has_pose_stream(args) else ""
-    return [
-        name
-        for name, (models, default) in _OWN_OPTIONS.items()
-        if model not in models and getattr(args, name, default) != default
-    ]
-
-
-def sees_part_of_clips(args: argparse.Namespace) -> bool:
-    """Say whether training can show a random part of a clip, `--pose_crop`."""
-    has_windows = args.fusion != "pose" and args.frame_interval is not None
-    return args.pose_sampling == "uniform" and not has_windows
-
-
 def has_pose_stream(args: argparse.Namespace) -> bool:
     """Say whether the model has an encoder of skeletons."""
     return args.fusion in ("pose", "late", "late_fast", "late_attention")
-
-
-# ---------------------------------------------------------------- defaults and rules
-
-
-def fill_zoo_defaults(args: argparse.Namespace) -> None:
-    """Set the options whose default depends on the model."""
-    is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
-    is_late = is_zoo and args.fusion not in ("pose", "rgbpose")
-    frame_of_reference = "none" if is_volume else "image"
-    volume_frames = RGBPOSE_FRAMES if args.fusion == "rgbpose" else 48
-    is_gcn_alone = args.fusion == "pose" and args.pose_model in GCN_MODELS
-    defaults = {
-        # Volumes show everybody; published data hold 10 people at most.
-        "num_people": 10 if is_volume else 2 if is_zoo else 1,
-        "pose_streams": ["joint"],
-        "pose_normalize": frame_of_reference if is_zoo else "clip",
-        "pose_frames": volume_frames if is_volume else 100,
-        "pose_sampling": "spread" if is_late else "uniform",
-        "dropout": 0.0 if is_gcn_alone else 0.5,
-        "pose_flip": 0.5 if is_volume and args.fusion == "pose" else 0.0,
-    }
-    for name, value in defaults.items():
-        if getattr(args, name, value) is None:
-            setattr(args, name, value)
-
-
-def check_zoo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse options of whole-clip skeleton models that do not fit together."""
-    is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
-    for name in unread_options(args):
-        parser.error(f"--{name} is of --pose_model {' and '.join(_OWN_OPTIONS[name][0])}: drop it")
-    if not is_zoo:
-        _check_frame_model(parser, args)
-        return
-    wanted: tuple[str, ...] = VOLUME_STREAMS if is_volume else STREAMS
-    if args.fusion == "rgbpose":
-        wanted = VOLUME_STREAMS[:1]
-    unfit = [stream for stream in args.pose_streams if stream not in wanted]
-    if unfit or len(set(args.pose_streams)) < len(args.pose_streams):
-        parser.error(
-            f"--pose_streams {' '.join(args.pose_streams)}: name each once, out of "
-            f"{', '.join(wanted)}"
-        )
-    if is_volume and len(args.pose_streams) > 1:
-        parser.error("posec3d sees one of --pose_streams joint and limb: train two, and mix them")
-    _check_views_of_clips(parser, args, is_volume=is_volume)
-
-
-def _check_views_of_clips(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, *, is_volume: bool
-) -> None:
-    """Refuse what no model of whole clips can be shown."""
-    is_late = args.fusion not in ("pose", "rgbpose")
-    if args.fusion != "pose" and args.pose_sampling.startswith("pad"):
-        parser.error(
-            f"--pose_sampling {args.pose_sampling} shows the first frames, RGB all of the clip: "
-            "give spread beside it"
-        )
-    if is_late and args.frame_interval is not None and args.pose_sampling != "spread":
-        parser.error(
-            f"--pose_sampling {args.pose_sampling}: with --frame_interval skeletons are spread "
-            "over the frames of RGB: drop it"
-        )
-    if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
-        text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
-        parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
-    if getattr(args, "pose_crop", 1.0) < 1 and not sees_part_of_clips(args):
-        parser.error(
-            "--pose_crop needs --pose_sampling uniform, and beside RGB no --frame_interval: drop it"
-        )
-    if is_volume and args.pose_pooling == "masked":
-        parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
-    if args.fusion == "rgbpose" and args.input_size % RGBPOSE_GRID:
-        parser.error(
-            f"--input_size {args.input_size}: --rgbpose_conv3d needs a multiple of {RGBPOSE_GRID}, "
-            "such as 224, for volumes and frames to fit in training and in tests"
-        )
-    if getattr(args, "rand_augment", False):
-        parser.error(
-            "--rand_augment does not move the skeletons of whole clips: drop it, or use a pose "
-            "model of single frames"
-        )
-
-
-def _check_frame_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse options of whole-clip models for those that see single frames."""
-    if getattr(args, "recipe", None) is not None:
-        parser.error(
-            f"--recipe {args.recipe} is of whole-clip skeleton models, and none is trained here: "
-            "use main_only_pose.py, add --late_fusion_poses, or choose another --pose_model"
-        )
-    if args.pose_streams != ["joint"] or args.num_people != 1 or args.pose_pooling != "mean":
-        parser.error(
-            "--pose_streams, --num_people and --pose_pooling are of whole-clip skeleton models: "
-            f"give --pose_model {', '.join(ZOO_MODELS[:-1])} or {ZOO_MODELS[-1]}"
-        )
-    read = [n for n, default in _WHOLE_CLIP_OPTIONS.items() if getattr(args, n) != default]
-    if read:
-        parser.error(
-            f"--{read[0]} is of whole-clip skeleton models: give a --pose_model such as stgcnpp"
-        )
-    if args.pose_normalize not in ("clip", "frame", "none"):
-        parser.error(
-            f"--pose_normalize {args.pose_normalize} is of whole-clip skeleton models: give clip, "
-            "frame or none"
-        )
-    changes = ("pose_flip", "pose_rotate", "pose_scale", "pose_shear", "pose_jitter", "pose_drop")
-    given = [name for name in changes if getattr(args, name, 0.0)]
-    if given or getattr(args, "pose_crop", 1.0) < 1:
-        parser.error(
-            f"--{given[0] if given else 'pose_crop'} changes the skeletons of whole clips: it has "
-            "no meaning without a whole-clip --pose_model"
-        )
-    layout = layout_of(args.skeleton_layout)
-    if layout is not None and layout.name != COCO17.name and has_pose_stream(args):
-        parser.error(
-            f"--pose_model {args.pose_model} knows the joints of coco17 alone: give a whole-clip "
-            "model such as stgcnpp"
-        )
