@@ -20,7 +20,13 @@ from datasets.scan import NOMINAL_SIZE, Clip, PoseReport
 from datasets.sources import find_frames
 from errors import InputError
 from ops.skeleton import COCO17, SkeletonLayout
-from options.skeletons import FRAME_MODELS, has_pose_stream, layout_of
+from options.skeletons import (
+    FRAME_MODELS,
+    PIXEL_NORMALIZATIONS,
+    draws_volumes,
+    has_pose_stream,
+    layout_of,
+)
 
 SPLITS = ("train", "val", "test")
 _NOTHING = np.zeros((0, 0, 0, 3), np.float32)
@@ -98,7 +104,8 @@ class AnnotatedClips:
             if size is None and needs_size and self.layout.dims == 2:
                 raise InputError(
                     f"{self.found.path}, clip {record.name[:80]!r} has no img_shape, by which "
-                    "pixels are measured: add it, or give --pose_normalize auto or clip"
+                    "pixels are measured: add it, give --pose_normalize auto or clip, or leave "
+                    "such clips out with --skip_broken"
                 )
             poses = AnnotatedPoses(self.found, record.name)
             # Keypoints are read when they are used: they are mapped, so that costs next to nothing.
@@ -127,13 +134,30 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
         _splits(args, found),
         skip=args.skip_broken,
         num_classes=len(args.class_names) if args.class_names else None,
+        used=_used(args),
+        allow_overlap=args.allow_overlap,
+        needs_size=_needs_size(args, found),
     )
     for line in chosen.warnings:
         warn(line)
-    left_out = sum(chosen.left_out.values())
+    left_out = {clip for clips in chosen.left_out.values() for clip in clips}
     if left_out:
-        warn(f"{found.path}: {left_out} broken clips were left out (--skip_broken)")
+        warn(f"{found.path}: {len(left_out)} broken clips were left out (--skip_broken)")
     return AnnotatedClips(found, chosen)
+
+
+def _used(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the lists that are used: all of them in training, in tests what is tested or tuned."""
+    if not getattr(args, "weights", None):
+        return SPLITS
+    needs_val = getattr(args, "tune_on_val", False) or getattr(args, "calibrate", False)
+    return (args.split, "val") if needs_val else (args.split,)
+
+
+def _needs_size(args: argparse.Namespace, found: AnnotationSet) -> bool:
+    """Say whether the annotations have to say the size of the frames."""
+    in_pixels = args.pose_normalize in PIXEL_NORMALIZATIONS and not draws_volumes(args)
+    return in_pixels and found.layout.dims == 2 and not opts.needs_frames(args)
 
 
 def _refuse_layout(args: argparse.Namespace, found: AnnotationSet) -> None:
@@ -143,10 +167,12 @@ def _refuse_layout(args: argparse.Namespace, found: AnnotationSet) -> None:
         InputError: they are of another layout than the only one that it sees.
     """
     sees_frames_alone = has_pose_stream(args) and args.pose_model in FRAME_MODELS
-    if sees_frames_alone and found.layout.name != COCO17.name:
+    is_coco = found.layout.name == COCO17.name and found.layout.dims == COCO17.dims
+    if sees_frames_alone and not is_coco:
         raise InputError(
-            f"{found.path} has the joints of {found.layout.name}, --pose_model {args.pose_model} "
-            f"sees those of {COCO17.name} alone: give a graph network such as --pose_model stgcnpp"
+            f"{found.path} has the joints of {found.layout.name} in {found.layout.dims} "
+            f"dimensions, --pose_model {args.pose_model} sees those of {COCO17.name} in pixels "
+            "alone: give a graph network such as --pose_model stgcnpp"
         )
 
 

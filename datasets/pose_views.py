@@ -32,9 +32,11 @@ from ops.pose_space import (
     prenormalize_3d,
     resize_tracks,
     short_side_size,
+    without_empty_places,
 )
 from ops.skeleton import SkeletonLayout
 from ops.streams import skeleton_streams
+from options.skeletons import PIXEL_NORMALIZATIONS
 from transforms import CropBox, Geometry
 
 Sampling = Literal["uniform", "spread", "pad_zero", "pad_loop"]
@@ -90,7 +92,7 @@ class SkeletonSpec:
     @property
     def needs_size(self) -> bool:
         """Say whether keypoints are used in pixels of frames, whose size must be known."""
-        return self.normalize in ("image", "image_keep", "none") and not self.is_volume
+        return self.normalize in PIXEL_NORMALIZATIONS and not self.is_volume
 
     def in_order(self, tracks: np.ndarray) -> np.ndarray:
         """Return (N, M, V, D) tracks of a whole clip, whom the model sees first in front."""
@@ -141,6 +143,8 @@ def skeleton_views(
         Views in the order of `make_views`: the crops of a sampling adjacent.
     """
     tracks = spec.in_order(tracks)
+    if spec.people_padding == "loop":  # files have places for people who never come
+        tracks = without_empty_places(tracks)
     augmentation = _UNCHANGED if rng is None else spec.augmentation
     if rng is not None and augmentation != _UNCHANGED and layout.dims == 2:
         tracks = augmentation.apply(tracks, layout, rng, size[0])

@@ -1,6 +1,6 @@
 """Keypoints of one joint layout as another; layouts of the user's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -191,9 +191,7 @@ def layout_from(description: Mapping[str, Any]) -> SkeletonLayout:
         and all(_is_joint(parent, count) for parent in parents)
     ):
         raise ValueError(f"has parents that are not {count} joints")
-    flips = _edges(description, "flip_pairs", count) or left_right_pairs(joints)
-    if len({joint for pair in flips for joint in pair}) < 2 * len(flips):
-        raise ValueError("has flip_pairs that name a joint twice")
+    flips = _flip_pairs(description, joints)
     limbs = _edges(description, "limbs", count) or inward
     dims = description.get("dims", 2)
     if type(dims) is not int or dims not in (2, 3):
@@ -273,6 +271,17 @@ def _edges(description: Mapping[str, Any], key: str, count: int) -> tuple[tuple[
         if not is_pair or not all(_is_joint(joint, count) for joint in pair):
             raise ValueError(f"has {key} with {pair!r:.60}, not a pair of joints 0 to {count - 1}")
     return tuple((pair[0], pair[1]) for pair in value)
+
+
+def _flip_pairs(
+    description: Mapping[str, Any], joints: Sequence[str]
+) -> tuple[tuple[int, int], ...]:
+    if "flip_pairs" not in description:
+        return left_right_pairs(joints)
+    flips = _edges(description, "flip_pairs", len(joints))
+    if len({joint for pair in flips for joint in pair}) < 2 * len(flips):
+        raise ValueError("has flip_pairs that name a joint twice")
+    return flips
 
 
 def _inward(description: Mapping[str, Any], count: int) -> tuple[tuple[int, int], ...]:

@@ -354,6 +354,12 @@ def fit_people(tracks: np.ndarray, num_people: int, mode: PeoplePadding = "zero"
     return out
 
 
+def without_empty_places(tracks: np.ndarray) -> np.ndarray:
+    """Return (N, M', V, D) of (N, M, V, D) tracks: the places after the last person are gone."""
+    is_there = np.flatnonzero((tracks != 0).any(axis=(0, 2, 3)))
+    return tracks[:, : is_there[-1] + 1] if len(is_there) else tracks[:, :1]
+
+
 def order_people(tracks: np.ndarray, by: PeopleOrder = "joints") -> np.ndarray:
     """Return (N, M, V, D) tracks with the people seen most, or largest, first.
 

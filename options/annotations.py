@@ -105,6 +105,13 @@ def parse_export_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--splits", nargs="+", choices=SPLITS, help="lists to export; default: all that are there"
     )
     parser.add_argument(
+        "--skeleton_layout",
+        type=skeleton_layout,
+        metavar="LAYOUT",
+        help=f"joint layout of the keypoint files: {LAYOUT_NAMES}, or a .json file; default: that "
+        "of the data set, coco17",
+    )
+    parser.add_argument(
         "--float16",
         action="store_true",
         help="half precision, as the published files: half a pixel off at most, of 2048",
@@ -144,6 +151,11 @@ def parse_convert_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="folder of the pickles that hold the keypoints of a compressed file; default: the "
         "folder of the file",
+    )
+    parser.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave broken clips out, which are counted; default: stop",
     )
     parser.add_argument("--output", type=Path, required=True, help="the pickle, ending in .pkl")
     parser.add_argument("--overwrite", action="store_true", help="replace --output")

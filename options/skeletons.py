@@ -9,7 +9,7 @@ from errors import InputError
 from files import read_regular
 from ops.conversion import describe_layout, find_layout, layout_from, layout_value
 from ops.skeleton import LAYOUTS, SkeletonLayout
-from options.types import LIMITS, non_negative_real, probability, share_of_one, up_to
+from options.types import LIMITS, probability, real_up_to, share_of_one, up_to
 
 # Encoders that look at one frame at a time.
 FRAME_MODELS = ("mlp", "conv1d", "gcn")
@@ -20,6 +20,8 @@ POSE_MODELS = (*FRAME_MODELS, *ZOO_MODELS)
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 VOLUME_STREAMS = ("joint", "limb")
 NORMALIZATIONS = ("clip", "frame", "none", "image", "image_keep", "auto", "spine")
+# Those by which keypoints are used in pixels: the size of the frames must be known.
+PIXEL_NORMALIZATIONS = ("none", "image", "image_keep")
 PEOPLE_ORDERS = ("given", "joints", "area")
 PEOPLE_PADDINGS = ("zero", "loop")
 SAMPLINGS = ("uniform", "spread", "pad_zero", "pad_loop")
@@ -181,7 +183,10 @@ def add_zoo_augmentation_options(group: argparse._ArgumentGroup) -> None:
         "they follow the mirror of the frames",
     )
     group.add_argument(
-        "--pose_rotate", type=non_negative_real, default=0.0, help="turn by up to this, degrees"
+        "--pose_rotate",
+        type=real_up_to(180),
+        default=0.0,
+        help="turn by up to this, 0 to 180 degrees",
     )
     group.add_argument(
         "--pose_scale", type=probability, default=0.0, help="stretch x and y by up to this share"

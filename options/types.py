@@ -91,6 +91,18 @@ def up_to(most: int) -> Callable[[str], int]:
     return read
 
 
+def real_up_to(most: float) -> Callable[[str], float]:
+    """Return what reads a number from 0 to `most`."""
+
+    def read(text: str) -> float:
+        value = _real(text)
+        if not 0 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to {most:g}")
+        return value
+
+    return read
+
+
 def natural(text: str) -> int:
     """Read a whole number of at least 0."""
     if not text.isdigit():

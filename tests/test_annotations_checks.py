@@ -56,6 +56,60 @@ CASES = {
         "img_shape",
         "height comes first",
     ),
+    "swapped, upright": (
+        {"keypoint": keypoints() * (1, 2)},  # in a frame that is higher than wide
+        "error",
+        "img_shape",
+        "height comes first",
+    ),
+    "feet below the frame": (
+        {"keypoint": keypoints(put(40, 0, 0, 0, 1))},
+        "warning",
+        "img_shape",
+        "height comes first",
+    ),
+    "scores of 0": (
+        {"keypoint_score": np.zeros((2, 4, 17), np.float32)},
+        "error",
+        "keypoint_score",
+        "all of them with a keypoint_score of 0",
+    ),
+    "scores of 0 in most frames": (
+        {"keypoint_score": np.eye(4)[None, :, :1] * np.ones((2, 4, 17))},
+        "warning",
+        "keypoint",
+        "has nobody in 75% of its frames",
+    ),
+    "half of a letter pair": (
+        {"frame_dir": "\ud800"},
+        "error",
+        "frame_dir",
+        "has no name in its field frame_dir",
+    ),
+    "objects": (
+        {"keypoint": np.array([[1, 2], [3]], object), "keypoint_score": NONE},
+        "error",
+        "keypoint",
+        "has a keypoint that is no array of numbers",
+    ),
+    "frames between frames": (
+        {"frame_inds": [0.9, 3.7], "keypoint": np.ones((2, 17, 3)), "keypoint_score": NONE},
+        "error",
+        "frame_inds",
+        "has frame_inds that are not whole numbers",
+    ),
+    "a file that no name can be of": (
+        {"raw_file": "x" * 300, "keypoint": NONE, "keypoint_score": NONE},
+        "error",
+        "raw_file",
+        "which is not there",
+    ),
+    "a crowd of joints": (
+        {"keypoint": np.ones((0, 4, 2**33, 2)), "keypoint_score": NONE},
+        "error",
+        "keypoint",
+        "has 8589934592 joints, it should have 1 to 1000",
+    ),
     "far outside": (
         {"keypoint": keypoints(put(900, 0, 0, 0, 0))},
         "warning",
@@ -186,9 +240,19 @@ def test_a_fault_is_named_with_clip_and_field(case, tmp_path):
     changes, *expected = CASES[case]
     held = [annotation("one"), annotation("bad", **changes), annotation("two")]
     found = found_in(tmp_path, held)
-    assert {sample for _, sample, _, _ in found} <= {"", "bad"}
-    assert [row for row in found if row[:3] == (expected[0], "bad", expected[1])]
-    assert any(expected[2] in text for _, sample, _, text in found if sample)
+    name = "" if "frame_dir" in changes else "bad"
+    assert {sample for _, sample, _, _ in found} <= {"", name}
+    assert [row for row in found if row[:3] == (expected[0], name, expected[1])]
+    assert any(expected[2] in text for _, sample, _, text in found if sample == name)
+
+
+def test_confidences_in_place_of_z_are_told(tmp_path):
+    joined = np.ones((1, 4, 25, 3)) * (60, 30, 0.9)
+    found = found_in(tmp_path, [annotation("a", joints=25, dims=3, keypoint=joined)])
+    assert "give them as keypoint_score" in " ".join(text for *_, text in found)
+    metres = np.ones((1, 4, 25, 3)) * (0.6, 1.3, 0.9)
+    clip = annotation("b", joints=25, dims=3, keypoint=metres, img_shape=None)
+    assert not found_in(tmp_path, [clip])
 
 
 def test_good_annotations_have_no_finding(tmp_path):

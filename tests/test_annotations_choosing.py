@@ -32,7 +32,7 @@ def test_the_clips_of_the_splits_in_their_order(tmp_path):
         ("d", 4, 1),
     ]
     assert [r.name for r in chosen.records["val"]] == ["e", "f"]
-    assert chosen.left_out == {"train": 0, "val": 0}
+    assert chosen.left_out == {"train": (), "val": ()}
     assert chosen.num_classes == 2
     assert chosen.warnings == ()
 
@@ -62,17 +62,17 @@ def test_broken_clips_of_these_splits_stop_it_and_are_left_out_when_that_is_said
     chosen = choose(tmp_path, skip=True, changes=BROKEN)
     assert [r.name for r in chosen.records["train"]] == list("acd")
     assert [r.name for r in chosen.records["val"]] == ["f"]
-    assert chosen.left_out == {"train": 1, "val": 1}
+    assert chosen.left_out == {"train": ("b",), "val": ("e",)}
 
 
 def test_broken_clips_of_other_splits_do_not_matter(tmp_path):
     chosen = choose(tmp_path, changes={"g": {"total_frames": 9, "label": None}})
-    assert chosen.left_out == {"train": 0, "val": 0}
+    assert chosen.left_out == {"train": (), "val": ()}
 
 
 def test_a_missing_annotation_matters_to_its_own_split_alone(tmp_path):
     splits = {**SPLITS, "other": ["a", "gone"]}
-    assert choose(tmp_path, splits=splits).left_out == {"train": 0, "val": 0}
+    assert choose(tmp_path, splits=splits).left_out == {"train": (), "val": ()}
     chosen = {"train": "other", "val": "test1"}
     with pytest.raises(InputError, match="clip 'gone' is in split 'other', but has no annotation"):
         choose(tmp_path, splits=splits, chosen=chosen)
@@ -121,3 +121,40 @@ def test_warnings_are_one_line_a_kind(tmp_path):
         "5 clips ('a', 'b', 'c' and 2 more), such as the first, has no img_shape: what scales "
         "keypoints by the size of the frame needs it"
     )
+
+
+def test_lists_that_are_not_used_need_not_be_usable(tmp_path):
+    splits = {"train": [*"abc", "gone"], "val": [], "test": list("aef")}
+    changes = {"b": {"total_frames": 9}}
+    chosen = {kind: kind for kind in splits}
+    found = choose(tmp_path, splits, chosen, changes=changes, used=["test"])
+    names = {kind: [record.name for record in clips] for kind, clips in found.records.items()}
+    assert names == {"train": ["a", "c"], "test": ["a", "e", "f"]}
+    with pytest.raises(InputError, match="has no clip in split 'val'"):
+        choose(tmp_path, splits, chosen, changes=changes, used=["val", "test"])
+    with pytest.raises(InputError, match="2 broken clips in split train and test"):
+        choose(tmp_path, splits, {**chosen, "val": None}, changes=changes)
+
+
+def test_lists_may_share_clips_where_that_is_asked_for(tmp_path):
+    splits = {"train": list("abcd"), "test": list("def")}
+    chosen = {"train": "train", "val": "test"}
+    with pytest.raises(InputError, match="choose splits that share none, or add --allow_overlap"):
+        choose(tmp_path, splits, chosen)
+    found = choose(tmp_path, splits, chosen, allow_overlap=True)
+    assert len(found.records["train"]) + len(found.records["val"]) == 7
+
+
+def test_clips_of_no_size_are_left_out_where_it_is_needed(tmp_path):
+    changes = {"a": {"img_shape": None}}
+    assert choose(tmp_path, changes=changes, needs_size=True).left_out["train"] == ()
+    assert choose(tmp_path, changes=changes, skip=True).left_out["train"] == ()
+    found = choose(tmp_path, changes=changes, skip=True, needs_size=True)
+    assert found.left_out == {"train": ("a",), "val": ()}
+
+
+def test_val_that_cannot_be_cut_off_names_the_file_and_the_way_out(tmp_path):
+    made = [annotation(str(n), label=n) for n in range(3)]
+    found = opened(tmp_path, made, {"train": list("012")})
+    with pytest.raises(InputError, match=r"x\.pkl.*Or give --val_split"):
+        choose_clips(found, {"train": "train"})

@@ -1,5 +1,6 @@
 """Pickles for PYSKL and MMAction2: what they say, and that nothing is lost on the way."""
 
+import contextlib
 import pickle
 import pickletools
 
@@ -41,6 +42,27 @@ def made(tmp_path):
 def export(root, out, *options):
     where = ["--dataset", root.name, "--dataset_path", str(root.parent), "--output", str(out)]
     return program.main([*where, *options])
+
+
+def test_keypoints_of_another_layout_are_exported_as_they_are(tmp_path):
+    root = tmp_path / "own"
+    held = tracks(4, 1, joints=15)
+    save_poses(root / "poses" / "a.npz", held, (64, 36), "test")
+    write_list(root / "train_videofolder.txt", [ClipRecord("a", 4, 0)])
+    out = tmp_path / "own.pkl"
+    with pytest.raises(InputError, match="17"):
+        export(root, out)
+    assert export(root, out, "--skeleton_layout", "jhmdb15") == 1
+    assert np.array_equal(open_annotations(out, None, tmp_path / "c").keypoints("a"), held)
+
+
+def test_coordinates_too_far_for_half_precision_are_refused(tmp_path):
+    far = Annotation("a", 0, np.full((4, 1, 17, 3), 70_000, np.float32), (64, 36))
+    for dtype in (np.float16, np.float32):
+        path = tmp_path / f"{dtype.__name__}.pkl"
+        with contextlib.suppress(InputError):
+            write_annotations(path, [far], {}, dtype)
+        assert path.exists() == (dtype == np.float32)
 
 
 def test_the_fields_are_those_that_the_toolboxes_read(made, tmp_path):

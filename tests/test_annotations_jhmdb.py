@@ -135,10 +135,12 @@ def test_files_of_ddnet_run_nothing_and_are_checked(tmp_path):
     cases = {
         str(bomb): "is refused",
         write_ddnet(tmp_path / "joints.pkl", [np.zeros((15, 17, 2))], ["a"]): "pose 0 is",
-        write_ddnet(tmp_path / "text.pkl", ["x"], ["a"]): "pose 0 is",
+        write_ddnet(tmp_path / "text.pkl", ["x"], ["a"]): "a pose 0 that is no array of",
         write_ddnet(tmp_path / "few.pkl", [np.zeros((15, 15, 2))], []): "1 poses and 0 labels",
         write_ddnet(tmp_path / "nan.pkl", [np.full((15, 15, 2), np.nan)], ["a"]): "NaN",
         str(tmp_path / "missing.pkl"): "cannot be read",
+        write_ddnet(tmp_path / "one.pkl", 3, ["a"]): "has a pose that is no list",
+        write_ddnet(tmp_path / "words.pkl", [np.full((4, 15, 2), "x")], ["a"]): "no array of",
     }
     for path, message in cases.items():
         with pytest.raises(InputError, match=message):

@@ -243,7 +243,7 @@ def test_clips_with_nobody_left_are_broken_ones(tmp_path):
     with pytest.raises(InputError, match="clip 'b' has nobody with a box_score of at least 0.8"):
         choose_clips(found, {"train": "train", "val": "train"})
     chosen = choose_clips(found, {"train": "train", "val": "train"}, skip=True)
-    assert chosen.left_out == {"train": 1, "val": 1}
+    assert chosen.left_out == {"train": ("b",), "val": ("b",)}
 
 
 def test_a_least_box_score_of_a_file_without_any_is_told(tmp_path):
@@ -274,3 +274,28 @@ def test_lists_of_people_without_their_scores_are_faults(tmp_path, shape):
     errors = [finding for finding in check_annotations(found) if finding.severity == "error"]
     assert [(one.sample, one.field) for one in errors] == [("a", "raw_file")]
     assert "it should be (people, V, 3)" in errors[0].text
+
+
+def test_a_broken_clip_leaves_the_others_of_its_file(tmp_path):
+    write_files(tmp_path, {"a": {"keypoint": people(4)}, "b": {"keypoint": np.ones(3)}})
+    found = opened(tmp_path, [listed("a"), listed("b")])
+    errors = [finding for finding in check_annotations(found) if finding.severity == "error"]
+    assert [(one.sample, one.field) for one in errors] == [("b", "raw_file")]
+    assert "has a keypoint of shape (3,), it should be (people, V, 3) in" in errors[0].text
+    assert len(found.keypoints("a"))
+
+
+def test_scores_of_the_annotation_fit_the_keypoints_of_its_file(tmp_path):
+    for name in ("a", "b"):
+        write_files(tmp_path, {"keypoint": np.ones((1, 8, V, 2), np.float16)}, f"{name}.pkl")
+    shapes = {"a": (1, 2, V), "b": (1, 8, V)}
+    made = [
+        {"frame_dir": name, "label": 0, "total_frames": 8, "img_shape": (36, 64),
+         "keypoint_score": np.full(shape, 0.5)}
+        for name, shape in shapes.items()
+    ]  # fmt: skip
+    found = opened(tmp_path, made)
+    errors = [finding for finding in check_annotations(found) if finding.severity == "error"]
+    assert [(one.sample, one.field) for one in errors] == [("a", "keypoint_score")]
+    assert f"of shape (1, 2, {V}) beside a keypoint of (1, 8, {V}, 2)" in errors[0].text
+    assert (found.keypoints("b")[..., 2] == 0.5).all()

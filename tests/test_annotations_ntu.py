@@ -82,6 +82,7 @@ def changed(lines, number, text):
         (7, " ".join(["nan"] * 12), ":7 has 12 values of joint 3"),
         (7, " ".join(["1e999"] * 12), ":7 has 12 values of joint 3"),
         (7, " ".join(["a"] * 12), ":7 has 12 values of joint 3"),
+        (1, "9" * 5000, ":1 has '9{40}', it should be the number of frames, 0 to 100000"),
         (57, None, ":57 ends here, more should follow"),
     ],
 )

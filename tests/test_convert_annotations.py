@@ -55,10 +55,12 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path):
     with pytest.raises(InputError, match="there is no conversion between them"):
         program.main([str(path), "--to", "hand21", "--output", str(out)])
     broken = write(tmp_path / "y.pkl", [annotation("a"), annotation("b", keypoint=None)])
-    with pytest.raises(InputError, match="clip 'b' has no usable keypoints"):
+    with pytest.raises(InputError, match="clip 'b', keypoint: has no keypoint"):
         program.main([str(broken), "--to", "jhmdb15", "--output", str(out)])
     assert not out.exists()
-    out.touch()
+    program.main([str(broken), "--to", "jhmdb15", "--output", str(out), "--skip_broken"])
+    assert open_annotations(out, None, tmp_path / "c").names == ("a",)
+    out.write_bytes(b"")
     with pytest.raises(SystemExit):
         program.main([str(path), "--to", "jhmdb15", "--output", str(out)])
 
@@ -103,3 +105,24 @@ def test_numbered_joints_are_not_matched_by_their_numbers(tmp_path):
     line = [str(path), "--skeleton_layout", lines[0], "--to", lines[1]]
     with pytest.raises(InputError, match="layout b numbers its joints"):
         program.main([*line, "--output", str(tmp_path / "o.pkl")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"total_frames": 9}, "clip 'bad', total_frames: has 4 frames of keypoints"),
+        ({"label": "x"}, "clip 'bad', label: has a label that is no whole number"),
+        ({"label": -3}, "clip 'bad', label: has label -3"),
+        ({"keypoint": np.full((2, 4, 17, 2), 1e300)}, "clip 'bad', keypoint: has a coordinate of"),
+        ({"keypoint": np.ones((2, 4, 18, 2)), "keypoint_score": None}, "clip 'bad', keypoint: has"),
+        ({"frame_dir": None}, "the file, frame_dir: annotation 3 has no name"),
+    ],
+)
+def test_broken_clips_are_not_written_as_good_ones(tmp_path, changes, message):
+    clips = [annotation("a"), annotation("b"), annotation("bad", **changes)]
+    path, out = write(tmp_path / "x.pkl", clips), tmp_path / "o.pkl"
+    line = [str(path), "--to", "jhmdb15", "--output", str(out)]
+    with pytest.raises(InputError, match=message):
+        program.main(line)
+    assert not out.exists()
+    assert program.main([*line, "--skip_broken"]) == 2

@@ -147,3 +147,10 @@ def test_features_travel_from_v_to_w(per_sample):
         assert y.is_contiguous(**last)
     added = along_graph(x, graph, total.contiguous(**last))
     assert torch.allclose(added, expected + total, atol=1e-5)
+
+
+def test_a_layout_may_say_that_it_has_no_sides():
+    joints = ["middle", "left_hand", "right_hand"]
+    described = {"joints": joints, "inward": [[1, 0], [2, 0]], "center": 0}
+    assert layout_from(described).flip_pairs == ((1, 2),)
+    assert layout_from({**described, "flip_pairs": []}).flip_pairs == ()

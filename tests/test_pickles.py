@@ -165,10 +165,9 @@ def hostile(canary: str) -> dict[str, tuple[bytes, str]]:
         "object opcode": b"(cos\nsystem\n" + short(touch) + b"o.",
     }
     others = {
-        # an object array keeps its items in a list, which is no array of bytes
         "in an object array": (
             pickle.dumps([annotation(keypoint=np.array([Runs(os.system, touch)], object))]),
-            "values of type 'O8'",
+            "it asks for posix.system",
         ),
         "another encoding": (
             global_call("_codecs", "encode", short("x") + short("idna")),
@@ -198,7 +197,15 @@ def hostile(canary: str) -> dict[str, tuple[bytes, str]]:
             RECONSTRUCT + b"(cbuiltins\nlist\n(K\x00tU\x01btR.",
             "an array of a class of its own",
         ),
-        "object type": (b"cnumpy\ndtype\n(" + short("O8") + b"tR.", "values of type 'O8'"),
+        "object type": (b"cnumpy\ndtype\n(" + short("O8") + b"tR.", "no list of annotations"),
+        "number of object type": (
+            global_call(
+                "numpy.core.multiarray",
+                "scalar",
+                b"cnumpy\ndtype\n(" + short("O8") + b"tRU\x01a",
+            ),
+            "an array that is not numbers",
+        ),
         "record type": (b"cnumpy\ndtype\n(" + short("f4,O") + b"tR.", "values of type 'f4,O'"),
         "lying shape": (
             EMPTY_ARRAY + b"(K\x01(J\xff\xff\xff\x7ft" + FLOATS + b"\x89U\x04aaaatb.",

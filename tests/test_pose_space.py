@@ -12,6 +12,7 @@ from ops.pose_space import (
     detected,
     draw_crop,
     fit_people,
+    without_empty_places,
     flip_tracks,
     order_people,
     prenormalize_2d,
@@ -202,6 +203,10 @@ def test_a_model_gets_as_many_people_as_it_takes():
     kept = fit_people(tracks, 2)
     kept[:] = -1
     assert tracks.min() >= 0
+    half_empty = np.concatenate((tracks, np.zeros_like(tracks)), axis=1)
+    assert np.array_equal(without_empty_places(half_empty), tracks)
+    assert not without_empty_places(np.zeros_like(tracks)).any()
+    assert without_empty_places(half_empty[:, :0]).shape[1] == 0
     for bad in ((0, "zero"), (2, "twice")):
         with pytest.raises(ValueError, match="places are >= 1"):
             fit_people(tracks, *bad)

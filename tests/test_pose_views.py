@@ -237,3 +237,13 @@ def test_training_draws_a_part_of_the_people_s_crop():
 def test_sides_of_volumes_in_tests_are_the_published_ones():
     assert [volume_test_side(side) for side in (48, 56, 28)] == [56, 64, 32]
     assert all(volume_test_side(side) >= side for side in range(1, 200))
+
+
+def test_places_for_people_who_never_come_are_filled_by_those_who_do():
+    tracks = walk()[:, :1]
+    spec = replace(SPEC, num_people=2, people_padding="loop", normalize="image_keep")
+    alone = views(spec, tracks)
+    with_places = views(spec, np.concatenate((tracks, np.zeros_like(tracks)), axis=1))
+    assert torch.equal(alone.skeletons[:, :, 0], alone.skeletons[:, :, 1])
+    assert torch.equal(alone.skeletons, with_places.skeletons)
+    assert torch.equal(alone.present, with_places.present)

@@ -119,7 +119,7 @@ def test_a_mirror_of_frames_needs_sides_of_skeletons_as_well(pickle, make_frames
 
 
 def test_models_of_single_frames_refuse_other_joints_at_once(pickle, tmp_path):
-    with pytest.raises(InputError, match="sees those of coco17 alone"):
+    with pytest.raises(InputError, match="sees those of coco17 in pixels alone"):
         train(pickle(joints=18), "--pose_model", "conv1d", "--pose_frames", 100)
     assert not (tmp_path / "out").exists()
 
@@ -276,6 +276,10 @@ def test_a_model_of_named_splits_is_tested_on_other_files(pickle, tmp_path):
     assert score(run, "--annotations", halves).total == 2
     with pytest.raises(InputError, match="no split 'xsub_val'"):
         score(run, "--annotations", halves, "--test_split", "xsub_val")
+    # What is not tested need not be usable.
+    clips[0]["total_frames"] = 3
+    spoilt = write(tmp_path / "spoilt.pkl", clips, {"train": ["other0"], "test": ["other1"]})
+    assert score(run, "--annotations", spoilt).total == 1
 
 
 def test_val_clips_cut_off_a_bare_list_are_scored(pickle, tmp_path):

@@ -174,6 +174,7 @@ def refusal(parse, line: str, capsys) -> str:
         ("--dataset synthetic --pose_model stgcnpp --rand_augment", "--rand_augment"),
         ("--dataset synthetic --pose_model stgcnpp --pose_normalize frame", "another value"),
         ("--dataset synthetic --pose_model mlp --pose_rotate 5", "--pose_rotate"),
+        ("--dataset synthetic --pose_model stgcnpp --pose_rotate 270", "from 0 to 180"),
         ("--dataset synthetic --pose_model mlp --skeleton_layout ntu25", "coco17 alone"),
         ("--dataset synthetic --pose_model stgcnpp --skeleton_layout ntu26", "ntu25"),
         ("--dataset synthetic --pose_model mlp --recipe small", "whole-clip"),

@@ -14,8 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from console import StepLine, say  # noqa: E402
+from console import StepLine, say, warn  # noqa: E402
 from datasets.annotations.annotation_set import AnnotationSet, open_annotations  # noqa: E402
+from datasets.annotations.checks import check_annotations  # noqa: E402
 from datasets.annotations.exporting import Annotation, write_annotations  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from ops.conversion import convert_keypoints, joint_sources, numbered_joints  # noqa: E402
@@ -34,14 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.file, layout_of(args.skeleton_layout), Path(cache), args.keypoint_files
         )
         refuse_lossy(found, target)
+        broken = broken_clips(found, args.skip_broken)
+        clips = [name for name in found.names if name not in broken]
         splits = {} if found.is_bare else found.splits
-        count = write_annotations(args.output, converted(found, target), splits)
+        count = write_annotations(args.output, converted(found, target, clips), splits)
     source = found.layout
     empty = [
         joint
         for joint, from_joints in zip(target.joints, joint_sources(source, target), strict=True)
         if not from_joints
     ]
+    if broken:
+        warn(f"{args.file}: {len(broken)} broken clips were left out (--skip_broken)")
     say(f"{args.output}: {count} clips, {len(source)} joints of {source.name} to {target.name}")
     if empty:
         say(f"undetected everywhere, as {source.name} has no place for them: {', '.join(empty)}")
@@ -67,20 +72,40 @@ def refuse_lossy(found: AnnotationSet, target: SkeletonLayout) -> None:
         )
 
 
-def converted(found: AnnotationSet, target: SkeletonLayout) -> Iterator[Annotation]:
-    """Yield each clip with the joints of another layout.
+def broken_clips(found: AnnotationSet, skip: bool) -> set[str]:
+    """Return the clips that are broken; "" stands for annotations without a name.
 
     Raises:
-        InputError: there is no conversion between the two, or a clip is broken.
+        InputError: there is one, and it may not be left out.
+    """
+    faults = [one for one in check_annotations(found) if one.severity == "error"]
+    # Splits are taken over as they are, but for clips that are not there.
+    faults = [one for one in faults if one.field != "split"]
+    if faults and not skip:
+        who = f"clip {faults[0].sample[:80]!r}" if faults[0].sample else "the file"
+        raise InputError(
+            f"{found.path}: {who}, {faults[0].field}: {faults[0].text}. Name all that is wrong "
+            "with tools/check_annotations.py, mend it, or leave it out with --skip_broken"
+        )
+    return {one.sample for one in faults}
+
+
+def converted(
+    found: AnnotationSet, target: SkeletonLayout, clips: Sequence[str]
+) -> Iterator[Annotation]:
+    """Yield each of these clips with the joints of another layout.
+
+    Raises:
+        InputError: there is no conversion between the two.
     """
     with StepLine("clips", every=1000) as line:
-        for number, name in enumerate(found.names, start=1):
+        for number, name in enumerate(clips, start=1):
             try:
                 tracks = convert_keypoints(found.keypoints(name), found.layout, target)
             except ValueError as error:
                 raise InputError(f"{found.path}: {error}") from None
             yield Annotation(name, found.label(name), tracks, found.size(name))
-            line(number, len(found.names))
+            line(number, len(clips))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python tools/export_annotations.py --dataset FRFS --dataset_path dataset --outpu
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from datasets.poses import find_poses  # noqa: E402
 from datasets.records import ClipRecord, load_records  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from options.annotations import SPLITS, parse_export_args  # noqa: E402
+from options.skeletons import layout_of  # noqa: E402
 
 Lists = dict[str, tuple[ClipRecord, ...]]
 
@@ -27,7 +29,9 @@ Lists = dict[str, tuple[ClipRecord, ...]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Export the clips of the lists; return how many there are."""
     args = parse_export_args(argv)
-    row = find_row(args.dataset)
+    row, layout = find_row(args.dataset), layout_of(args.skeleton_layout)
+    if layout is not None:
+        row = replace(row, layout=replace(layout, dims=2))
     root = args.dataset_path / row.folder
     lists = lists_of(root, args.splits)
     count = write_annotations(

@@ -68,8 +68,9 @@ def paths_of(source: Path, benchmark: str) -> dict[str, Path]:
         if name.is_of("ntu60" if benchmark == "ntu60" else "ntu120"):
             found[path.stem] = path
     if not found:
-        other = "ntu120" if benchmark == "ntu60" else "the folder of NTU RGB+D's .skeleton files"
-        raise InputError(f"{source} has no file of {benchmark}: give --benchmark {other}")
+        folder = "give the folder of NTU RGB+D's .skeleton files as --source"
+        other = "give --benchmark ntu120, or " if benchmark == "ntu60" else ""
+        raise InputError(f"{source} has no file of {benchmark}: {other}{folder}")
     return found
 
 

@@ -1,9 +1,10 @@
 """What is wrong with the annotations of a pickle, by clip and field."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,11 @@ _FARTHEST = 1e6
 # Peaks of heatmaps reach a little over 1; more is per cent, or no confidence at all.
 _MOST_SCORE = 10.0
 _MOSTLY = 0.5
+_MOST_METRES = 20.0
 # Joints are found a little outside of the frame now and then.
 _OUTSIDE = 1.05
+# Legs below the frame are found more often, as far as the box of a person is widened.
+_OUTSIDE_BELOW = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ def check_annotations(found: AnnotationSet, num_classes: int | None = None) -> l
         *_of_shapes(found),
         *_of_boxes(found),
         *_of_values(found),
+        *_of_scores(found),
+        *_of_empty_frames(found),
         *_of_frames(found),
     ]
     places = found.store.rows
@@ -171,6 +177,20 @@ def _of_values(found: AnnotationSet) -> Iterator[Finding]:
     for place in np.flatnonzero(far > _FARTHEST):
         text = f"has a coordinate of {far[place]:.4g} in keypoint, which is no place"
         yield _error(names[place], "keypoint", "far away", text)
+    # Metres are small numbers; pixels beside values of 0 to 1 are of somebody who joined scores.
+    is_confidence = (table["lowest"][:, 2] >= 0) & (table["highest"][:, 2] <= 1)
+    is_pixels = table["highest"][:, :2].max(axis=1) > _MOST_METRES
+    is_tracks = (table["form"] != BROKEN) & (coordinates(table) == 3)
+    for place in np.flatnonzero(is_tracks & is_confidence & is_pixels):
+        text = (
+            f"has joints up to {table['highest'][place, :2].max():.5g} and third values of 0 to 1: "
+            "if these are confidences, give them as keypoint_score, not as z"
+        )
+        yield _warning(names[place], "keypoint", "confidences as z", text)
+
+
+def _of_scores(found: AnnotationSet) -> Iterator[Finding]:
+    names, table = _named(found)
     low, high = table["lowest_score"], table["highest_score"]
     # Estimators that read scores off a heatmap give a joint in its dark a value below 0.
     for place in np.flatnonzero((low < 0) & (high > 0) & (high <= _MOST_SCORE)):
@@ -182,7 +202,21 @@ def _of_values(found: AnnotationSet) -> Iterator[Finding]:
             "divide it first, and write 0 for what was not detected"
         )
         yield _error(names[place], "keypoint_score", "scores are no confidences", text)
-    for place in np.flatnonzero((table["form"] != BROKEN) & (table["empty"] > _MOSTLY)):
+
+
+def _of_empty_frames(found: AnnotationSet) -> Iterator[Finding]:
+    names, table = _named(found)
+    low, high = table["lowest_score"], table["highest_score"]
+    is_empty = (table["form"] != BROKEN) & (table["empty"] > _MOSTLY)
+    has_places = (table["lowest"] != 0).any(axis=1) | (table["highest"] != 0).any(axis=1)
+    is_dark = is_empty & (table["empty"] == 1) & has_places & (low == 0) & (high == 0)
+    for place in np.flatnonzero(is_dark):
+        text = (
+            "has joints, all of them with a keypoint_score of 0, which is nobody: give scores "
+            "above 0 to what was detected, or leave the field out"
+        )
+        yield _error(names[place], "keypoint_score", "scores of 0 alone", text)
+    for place in np.flatnonzero(is_empty & ~is_dark):
         text = f"has nobody in {table['empty'][place]:.0%} of its frames"
         yield _warning(names[place], "keypoint", "mostly zeros", text)
 
@@ -222,7 +256,8 @@ def _swapped(table: np.ndarray, flat: np.ndarray) -> np.ndarray:
     x, y = table["highest"][:, 0], table["highest"][:, 1]
     width, height = table["width"], table["height"]
     fits = (y <= _OUTSIDE * width) & (x <= _OUTSIDE * height)
-    return np.asarray(flat & (width != height) & (x > width) & fits)
+    is_outside = (x > width) | (y > _OUTSIDE * height)
+    return np.asarray(flat & (width != height) & is_outside & fits)
 
 
 def _of_swaps(
@@ -235,7 +270,7 @@ def _of_swaps(
             f"has img_shape ({height[place]}, {width[place]}) and joints up to x {x[place]:.5g}, "
             f"y {y[place]:.5g}: height comes first, the two seem to be swapped"
         )
-        is_clear = x[place] > _OUTSIDE * width[place]
+        is_clear = x[place] > _OUTSIDE * width[place] or y[place] > _OUTSIDE_BELOW * height[place]
         make = _error if is_clear else _warning
         yield make(names[place], "img_shape", "img_shape swapped", text)
 
@@ -254,8 +289,8 @@ def _usual_shape(found: AnnotationSet, table: np.ndarray) -> tuple[int, int]:
         return len(found.layout), found.layout.dims
     if not len(table):
         return 0, 0
-    joints = np.bincount(table["joints"]).argmax()
-    return int(joints), int(np.bincount(coordinates(table)).argmax())
+    joints, counts = np.unique(table["joints"], return_counts=True)
+    return int(joints[counts.argmax()]), int(np.bincount(coordinates(table)).argmax())
 
 
 def _is_broken(found: AnnotationSet, name: str, field: str) -> bool:
@@ -281,9 +316,13 @@ def _of_splits(
             text = f"names {len(clips) - len(set(clips))} clips of split {split!r} twice"
             yield Finding("warning", "", "split", text, "repeated in a split", (split,))
     sets = {split: set(clips) for split, clips in splits.items()}
-    for one, other in combinations(splits, 2):
+    families: dict[str, list[str]] = defaultdict(list)
+    for split in splits:
+        families[_family(split)].append(split)
+    pairs = (combinations(family, 2) for family in families.values())
+    for one, other in chain.from_iterable(pairs):
         shared = sets[one] & sets[other]
-        if not shared or _family(one) != _family(other):
+        if not shared:
             continue
         is_same = sets[one] == sets[other] and not ("train" in one or "train" in other)
         text = (
@@ -299,4 +338,4 @@ def _family(split: str) -> str:
 
     Those are train1 and test1, xsub_train and xsub_val; train1 and train2 are of two families.
     """
-    return re.sub("train|val|test", "", split)
+    return re.sub("train(ing)?|val(id(ation)?)?|test(ing)?", "", split)

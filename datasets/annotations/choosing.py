@@ -1,6 +1,6 @@
 """The clips of splits, checked, as the records that training goes through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasets.annotations.annotation_set import AnnotationSet
@@ -18,13 +18,13 @@ class Chosen:
 
     Attributes:
         records: list ("train", "val", "test") -> its clips; the name is that in the pickle.
-        left_out: list -> how many of its clips are broken and were left out.
+        left_out: list -> its clips that are broken and were left out.
         num_classes: K.
         warnings: what may be as it should be, a line each.
     """
 
     records: dict[str, tuple[ClipRecord, ...]]
-    left_out: dict[str, int]
+    left_out: dict[str, tuple[str, ...]]
     num_classes: int
     warnings: tuple[str, ...]
 
@@ -36,6 +36,9 @@ def choose_clips(
     skip: bool = False,
     num_classes: int | None = None,
     val_fraction: float = 0.15,
+    used: Collection[str] = ("train", "val", "test"),
+    allow_overlap: bool = False,
+    needs_size: bool = False,
 ) -> Chosen:
     """Return the clips of the chosen splits.
 
@@ -47,29 +50,38 @@ def choose_clips(
         num_classes: K; None for one more than the highest label.
         val_fraction: share of train that is cut off: always the same clips of a file, so that tests
             and runs of other seeds have the same val.
+        used: lists that are used. Of the others it is told which clips they have; those that are
+            broken are left out, and no list of them need be usable.
+        allow_overlap: two lists may share clips.
+        needs_size: with `skip`, clips that do not say the size of their frames are left out, too.
 
     Raises:
         InputError: the pickle has no such split; a clip of one is broken and `skip` is not given;
             two lists would share clips; a list would be empty.
     """
-    splits = {kind: name for kind, name in chosen.items() if name is not None}
+    named = {kind: name for kind, name in chosen.items() if name is not None}
+    splits = {kind: name for kind, name in named.items() if kind in used}
     for kind, name in splits.items():
         _refuse_unknown(found, kind, name)
     findings = check_annotations(found, num_classes)
     if any(finding.kind == "no labels" for finding in findings):
         raise InputError(f"{found.path} has no labels: it can be predicted on, not trained with")
     broken = _broken(found, findings, list(splits.values()), skip)
-    _refuse_shared(found, splits)
+    if skip and needs_size:
+        broken |= {clip for clip in found.names if found.size(clip) is None}
+    if not allow_overlap:
+        _refuse_shared(found, splits)
     records, left_out = {}, {}
     for kind, name in splits.items():
-        clips = dict.fromkeys(found.splits[name])
+        clips = tuple(dict.fromkeys(found.splits[name]))
         records[kind] = tuple(_record(found, clip) for clip in clips if clip not in broken)
-        left_out[kind] = len(clips) - len(records[kind])
+        left_out[kind] = tuple(clip for clip in clips if clip in broken)
         if not records[kind]:
             raise InputError(f"{found.path} has no usable clip in split {name!r}")
-    if "train" in records and "val" not in records:
-        records |= _cut(records["train"], val_fraction)
-        left_out["val"] = 0
+    records |= _others(found, findings, {k: n for k, n in named.items() if k not in splits})
+    if "train" in records and "val" not in named:
+        records |= _cut(found, records["train"], val_fraction)
+        left_out["val"] = ()
     labels = [record.label for clips in records.values() for record in clips]
     return Chosen(records, left_out, num_classes or max(labels) + 1, _warnings(found, findings))
 
@@ -100,6 +112,18 @@ def _broken(
             "tools/check_annotations.py, mend them, or leave them out with --skip_broken"
         )
     return broken
+
+
+def _others(
+    found: AnnotationSet, findings: Sequence[Finding], splits: Mapping[str, str]
+) -> dict[str, tuple[ClipRecord, ...]]:
+    """Return the usable clips of lists that are only told of."""
+    kept: dict[str, tuple[ClipRecord, ...]] = {}
+    for kind, name in splits.items():
+        clips = found.splits.get(name, ())
+        broken = _broken(found, findings, [name], skip=True) if clips else set()
+        kept[kind] = tuple(_record(found, clip) for clip in clips if clip not in broken)
+    return {kind: records for kind, records in kept.items() if records}
 
 
 def _record(found: AnnotationSet, clip: str) -> ClipRecord:
@@ -133,14 +157,22 @@ def _refuse_shared(found: AnnotationSet, splits: Mapping[str, str]) -> None:
             raise InputError(
                 f"{found.path} has {len(shared)} clips in both the {one} split {splits[one]!r} and "
                 f"the {other} split {splits[other]!r}, such as {min(shared)[:80]!r}: choose splits "
-                "that share none"
+                "that share none, or add --allow_overlap"
             )
 
 
-def _cut(records: Sequence[ClipRecord], val_fraction: float) -> dict[str, tuple[ClipRecord, ...]]:
+def _cut(
+    found: AnnotationSet, records: Sequence[ClipRecord], val_fraction: float
+) -> dict[str, tuple[ClipRecord, ...]]:
     # Nobody knows which clips are of one person: each is its own group.
     labels, names = [record.label for record in records], [record.name for record in records]
-    sides = cut_validation(labels, names, val_fraction, seed=0)
+    try:
+        sides = cut_validation(labels, names, val_fraction, seed=0)
+    except InputError as error:
+        raise InputError(
+            f"val cannot be cut off the training clips of {found.path}: {error}. Or give "
+            "--val_split, also the name of the train split"
+        ) from None
     pairs = list(zip(records, sides, strict=True))
     return {
         kind: tuple(record for record, side in pairs if side == kind) for kind in ("train", "val")

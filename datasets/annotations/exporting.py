@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from errors import InputError
 from files import replacing
 
 
@@ -30,7 +31,11 @@ class Annotation:
     size: tuple[int, int] | None = None
 
     def fields(self, dtype: type = np.float32) -> dict[str, Any]:
-        """Return the dict that a pickle holds, numbers in half or single precision."""
+        """Return the dict that a pickle holds, numbers in half or single precision.
+
+        Raises:
+            InputError: a coordinate is too far for half precision.
+        """
         slots = np.moveaxis(self.tracks, 1, 0)  # (M, N, V, D)
         dims = slots.shape[-1] - 1
         fields: dict[str, Any] = {"frame_dir": self.name, "total_frames": len(self.tracks)}
@@ -38,6 +43,12 @@ class Annotation:
             fields["label"] = self.label
         if self.size is not None:
             fields["img_shape"] = fields["original_shape"] = (self.size[1], self.size[0])
+        far = float(np.abs(slots[..., :dims]).max(initial=0))
+        if far > float(np.finfo(dtype).max):
+            raise InputError(
+                f"clip {self.name[:80]!r} has a coordinate of {far:.6g}, too far for half "
+                "precision: write it in single precision"
+            )
         fields["keypoint"] = np.ascontiguousarray(slots[..., :dims], dtype)
         if dims == 2:
             fields["keypoint_score"] = np.ascontiguousarray(slots[..., dims], dtype)

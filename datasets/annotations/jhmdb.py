@@ -5,16 +5,18 @@ clips of 21 classes); Yang et al. 2019, arXiv:1907.09658 (`GT_train_1.pkl`, `GT_
 like: 609 clips of 14 classes, without names).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.io import loadmat
 
 from datasets.annotations.exporting import Annotation
-from datasets.importers.pickles import Array, load_plain
+from datasets.importers.reading import read_ddnet_file
 from errors import InputError
 from files import read_regular
 
@@ -85,25 +87,21 @@ def read_ddnet(path: Path) -> tuple[list[np.ndarray], list[str]]:
     Raises:
         InputError: it cannot be read, or holds something else.
     """
-    data = BytesIO(_read(path))
-    try:
-        content = load_plain(data)
-    except Exception as error:  # noqa: BLE001 - damaged bytes lead the unpickler anywhere
-        raise InputError(f"{path} is refused: {str(error)[:200] or type(error).__name__}") from None
-    if not isinstance(content, Mapping) or not {"pose", "label"} <= content.keys():
-        raise InputError(f"{path} is no file of DD-Net: it should be a dict of pose and label")
-    poses, labels = list(content["pose"]), [str(label) for label in content["label"]]
-    if len(poses) != len(labels) or not poses:
-        raise InputError(f"{path} has {len(poses)} poses and {len(labels)} labels")
-    return [_pose(path, number, held) for number, held in enumerate(poses)], labels
+    with TemporaryDirectory(prefix="ddnet-") as folder:
+        index = read_ddnet_file(path, Path(folder))
+        data = np.fromfile(Path(folder) / "arrays.bin", np.uint8)
+    poses = [_pose(path, number, data, *held) for number, held in enumerate(index["poses"])]
+    return poses, index["labels"]
 
 
-def _pose(path: Path, number: int, held: object) -> np.ndarray:
-    value = held.value if isinstance(held, Array) else held
-    shape: tuple[int, ...] = value.shape if isinstance(value, np.ndarray) else ()
-    if len(shape) != 3 or shape[1:] != (JOINTS, 2) or not shape[0]:
-        raise InputError(f"{path}, pose {number} is {shape}, it should be (T, {JOINTS}, 2)")
-    pose = np.asarray(value, np.float32)
+def _pose(
+    path: Path, number: int, data: np.ndarray, kind: str, shape: Sequence[int], place: int
+) -> np.ndarray:
+    """Return a pose out of the numbers that `read_ddnet_file` left."""
+    if len(shape) != 3 or tuple(shape[1:]) != (JOINTS, 2) or not shape[0]:
+        raise InputError(f"{path}, pose {number} is {tuple(shape)}, it should be (T, {JOINTS}, 2)")
+    held = np.frombuffer(data, kind, math.prod(shape), place).reshape(shape)
+    pose = held.astype(np.float32)
     if not np.isfinite(pose).all():
         raise InputError(f"{path}, pose {number} has values that are NaN or infinite")
     return pose

@@ -8,8 +8,10 @@ and `box_score` with a number for each of E people in any frame, and `raw_file`,
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -89,9 +91,10 @@ def note_file(name: str, root: Path) -> FileNote:
     if ".." not in parts and "\0" not in name:
         for first in range(len(parts)):
             path = root.joinpath(*parts[first:])
-            if path.is_file():
+            with suppress(OSError):  # not there, or no name that a file can have
                 status = path.stat()
-                return name, str(path), status.st_size, status.st_mtime_ns
+                if S_ISREG(status.st_mode):
+                    return name, str(path), status.st_size, status.st_mtime_ns
     return name, None, None, None
 
 
@@ -132,9 +135,24 @@ def _hand_out(rows: Sequence[dict[str, Any]], path: Path, read: Mapping[str, Any
         own = clips.get(row["clip"]) or (clips.get("") if len(rows) == 1 else None)
         if own is None:
             row["faults"].append(["raw_file", f"has no keypoints in {path}, which is to hold them"])
+        elif "fault" in own:
+            row["faults"].append(["raw_file", f"{one_line(own['fault'])} in {path}"])
         else:
             row["keypoint"] = own["keypoint"]
-            row["keypoint_score"] = own["keypoint_score"] or row["keypoint_score"]
+            row["keypoint_score"] = own["keypoint_score"] or _own_score(row, path)
+
+
+def _own_score(row: dict[str, Any], path: Path) -> list[Any] | None:
+    """Return the scores of the annotation itself, if they fit the keypoints of the file."""
+    score, shape = row["keypoint_score"], row["keypoint"][1]
+    if score is None or score[1] == shape[:-1]:
+        return score
+    row["faults"].append([
+        "keypoint_score",
+        f"has a keypoint_score of shape {tuple(score[1])} beside a keypoint of {tuple(shape)} in "
+        f"{path}",
+    ])  # fmt: skip
+    return None
 
 
 def _lies_elsewhere(row: Mapping[str, Any]) -> bool:

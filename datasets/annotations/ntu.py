@@ -23,6 +23,7 @@ JOINTS = 25
 _VALUES = 12  # of a joint
 _MOST_BYTES = 2**29
 _MOST_FRAMES, _MOST_BODIES = 100_000, 100
+_MOST_DIGITS = 9
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 Benchmark = Literal["ntu60", "ntu120"]
@@ -103,7 +104,8 @@ class _Lines:
     def count(self, what: str, most: int) -> int:
         """Read a line with one whole number."""
         words = self.take()
-        if len(words) != 1 or not words[0].isdigit() or int(words[0]) > most:
+        is_count = len(words) == 1 and words[0].isdigit() and len(words[0]) <= _MOST_DIGITS
+        if not is_count or int(words[0]) > most:
             shown = b" ".join(words)[:40].decode("ascii", "replace")
             raise self.fault(f"has {shown!r}, it should be {what}, 0 to {most}")
         return int(words[0])

@@ -31,7 +31,7 @@ from datasets.shards.locks import take
 from errors import InputError
 from files import open_regular, replacing_folder, write_text
 
-_FORMAT = 2
+_FORMAT = 3
 # A change within the same tick of a file system's clock leaves no other time.
 _TICK_SECONDS = 2.0
 

@@ -17,7 +17,8 @@ _KIND_NUMBERS = {kind.str: number for number, kind in enumerate(KINDS)}
 # One clip: `form` of the keypoints; `people` M and `frames` T (of listed people: the most in one
 # frame, and the frames with anybody); `entries` E of listed people; joints V; values C. `*_kind` is
 # an index of KINDS, -1 for none, and `*_at` a place in arrays.bin, in bytes. Of the coordinates:
-# lowest and highest, x, y, z; how many are no finite numbers; the share of frames of zeros alone.
+# lowest and highest, x, y, z; how many are no finite numbers; `empty`: the share of frames in which
+# no joint is detected, by its place and its score.
 ROW = np.dtype(
     [
         ("form", "u1"),
@@ -106,10 +107,17 @@ def _survey(table: np.ndarray, place: int, row: Mapping[str, Any], data: np.ndar
     if score is not None:
         bounds = _bounds(score[..., None])
         own["unusable_scores"], (own["lowest_score"],), (own["highest_score"],) = bounds
-    if not is_listed and keypoint.size:
-        own["empty"] = 1 - (keypoint != 0).any(axis=(0, 2, 3)).mean()
-    if is_listed and row["total_frames"]:
-        own["empty"] = max(0.0, 1 - float(own["frames"]) / abs(row["total_frames"]))
+    if places.size:
+        is_seen = (places != 0).any(axis=-1)  # of each joint, as `keypoints` sees it
+        if score is not None:
+            is_seen &= score > 0
+        if is_listed:
+            frames = array_at(data, own["frame_inds_kind"], own["frame_inds_at"], shape[:1])
+            with_people = len(np.unique(frames[is_seen.any(axis=1)]))
+            num_frames = abs(row["total_frames"] or 0) or int(own["frames"])
+        else:
+            with_people, num_frames = int(is_seen.any(axis=(0, 2)).sum()), shape[1]
+        own["empty"] = max(0.0, 1 - with_people / num_frames)
     own["form"] = LISTED if is_listed else TRACKS
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 _NUMBER = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
 _TEXT = re.compile(r"[<>=|]?[US][0-9]{1,4}")
+_OBJECTS = re.compile(r"[<>=|]?O[48]?")
 
 
 class Forbidden(pickle.UnpicklingError):
@@ -39,12 +40,13 @@ class _Call:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: numbers, and text for names."""
+    """Stands in for numpy.dtype: numbers, text, and objects, whose arrays are not kept."""
 
     __slots__ = ("code", "order")
 
     def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or not (_NUMBER.fullmatch(code) or _TEXT.fullmatch(code)):
+        known = (_NUMBER, _TEXT, _OBJECTS)
+        if not isinstance(code, str) or not any(kind.fullmatch(code) for kind in known):
             shown = code[:20] if isinstance(code, str) else type(code).__name__
             raise Forbidden(f"it holds values of type {shown!r}, not numbers")
         self.code, self.order = code.lstrip("<>=|"), "<"
@@ -55,13 +57,18 @@ class _Dtype:
             raise Forbidden("it holds records, not numbers")
         self.order = order
 
+    @property
+    def is_object(self) -> bool:
+        """Say whether it is Python's objects."""
+        return self.code.startswith("O")
+
     def of_numpy(self) -> np.dtype:
         """Return the type itself."""
         return np.dtype(self.order + self.code)
 
 
 class Array:
-    """Stands in for numpy.ndarray."""
+    """Stands in for numpy.ndarray; without a `value` it is an array of objects."""
 
     __slots__ = ("value",)
 
@@ -72,6 +79,8 @@ class Array:
         if not isinstance(state, tuple) or len(state) != 5:
             raise Forbidden("it holds an array of a form that numpy does not write")
         _, shape, dtype, is_fortran, data = state
+        if isinstance(dtype, _Dtype) and dtype.is_object:
+            return
         self.value = _build(data, dtype, shape, "F" if is_fortran else "C")
 
 
@@ -80,7 +89,7 @@ def _build(data: object, dtype: object, shape: object, order: object) -> np.ndar
     if isinstance(data, str):  # of Python 2
         data = data.encode("latin1")
     sizes = _checked_shape(shape)
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+    if not isinstance(dtype, _Dtype) or dtype.is_object or not isinstance(data, bytes | bytearray):
         raise Forbidden("it holds an array that is not numbers")
     kind = dtype.of_numpy()
     if math.prod(sizes) * kind.itemsize != len(data):

@@ -8,9 +8,13 @@ can at worst end it. `reader.py annotations PICKLE FOLDER SECONDS` writes into F
   [type, shape, first byte]) and `faults`: [field, what is wrong in words that follow its name].
 - `arrays.bin`: the numbers, each array in its own type.
 
+`reader.py ddnet PICKLE FOLDER SECONDS` does the same with {pose: [arrays], label: [names]} of
+DD-Net; its `index.json` is {"poses": [[type, shape, first byte], ...], "labels": [text, ...]}.
+
 `reader.py videos LIST FOLDER SECONDS START` reads the pickles of single videos that LIST (JSON)
 names, from the START-th on; it appends to `arrays.bin`, and a line for each to `videos.jsonl`:
-{"clips": {name: {"keypoint": array, "keypoint_score": array}}} or {"fault": text}.
+{"clips": {name: {"keypoint": array, "keypoint_score": array} or {"fault": text}}} or
+{"fault": text}.
 
 It imports nothing of ours but `pickles.py`, so that the process holds no more than it needs.
 """
@@ -38,6 +42,7 @@ _BASE_MEMORY = 1024 * _MIB
 # Numbers are stored as they are, so an honest file needs little more memory than its size.
 _MEMORY_PER_BYTE = 4
 _MOST_TEXT = 4096
+_MOST_JOINTS = 1000
 
 
 class _Fault(Exception):  # noqa: N818 - not raised out of this file
@@ -79,7 +84,7 @@ def _checked_split(split: object) -> dict[str, list[str]]:
             clips = clips.value.tolist()
         if not isinstance(clips, list | tuple | set | frozenset):
             raise _Fault(f"has a split {name[:60]!r} that is no list of clips")
-        if not all(isinstance(clip, str) for clip in clips):
+        if not all(isinstance(clip, str) and _is_writable(clip) for clip in clips):
             raise _Fault(f"has a split {name[:60]!r} with clips that are no names")
         checked[name] = sorted(clips) if isinstance(clips, set | frozenset) else list(clips)
     return checked
@@ -89,7 +94,7 @@ def _row(annotation: dict, key: str, file: IO[bytes]) -> dict[str, object]:
     clip = annotation.get(key)
     row: dict[str, object] = {"clip": clip}
     faults = []
-    if not isinstance(clip, str) or not 0 < len(clip) <= _MOST_TEXT:
+    if not isinstance(clip, str) or not 0 < len(clip) <= _MOST_TEXT or not _is_writable(clip):
         row["clip"] = None
         faults.append([key, f"has no name in its field {key}"])
     for name, read in _FIELDS.items():
@@ -100,6 +105,15 @@ def _row(annotation: dict, key: str, file: IO[bytes]) -> dict[str, object]:
             row[name] = None
             faults.append([name, str(fault)])
     return {**row, "faults": faults}
+
+
+def _is_writable(text: str) -> bool:
+    """Say whether a name can be written to a file: halves of a letter pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _keypoint(annotation: dict, name: str) -> np.ndarray | None:
@@ -113,7 +127,13 @@ def _keypoint(annotation: dict, name: str) -> np.ndarray | None:
             f"has a keypoint of shape {keypoint.shape}, it should be (M, T, V, 2), or (M, T, V, 3) "
             "with x, y, z"
         )
+    _check_joints(keypoint.shape)
     return keypoint
+
+
+def _check_joints(shape: tuple[int, ...]) -> None:
+    if not 0 < shape[-2] <= _MOST_JOINTS:
+        raise _Fault(f"has {shape[-2]} joints, it should have 1 to {_MOST_JOINTS}")
 
 
 def _score(annotation: dict, name: str) -> np.ndarray | None:
@@ -130,9 +150,13 @@ def _score(annotation: dict, name: str) -> np.ndarray | None:
 def _listed(annotation: dict, name: str) -> np.ndarray | None:
     """Return one number for each person of a clip whose people are listed."""
     value = annotation.get(name)
-    if isinstance(value, list | tuple) and all(type(n) in (int, float) for n in value):
+    kinds = (int,) if name == "frame_inds" else (int, float)
+    if isinstance(value, list | tuple) and all(type(n) in kinds for n in value):
         with contextlib.suppress(OverflowError):
             return np.array(value, np.int64 if name == "frame_inds" else np.float64)
+    if isinstance(value, list | tuple):
+        what = "whole numbers" if name == "frame_inds" else "numbers"
+        raise _Fault(f"has {name} that are not {what}")
     array = _array(annotation, name)
     if array is not None and array.ndim != 1:
         raise _Fault(f"has {name} of shape {array.shape}, they should be one number a person")
@@ -214,7 +238,7 @@ def export_video(content: object, file: IO[bytes]) -> dict[str, dict[str, object
     """Append the numbers of the clips of a pickle to `file`; return where they are.
 
     The content is {clip: {keypoint: array}}, or {keypoint: array} or the array of the only clip,
-    whose name is "" then.
+    whose name is "" then. A clip that is broken has a "fault" instead.
     """
     if isinstance(content, Array):
         content = {"keypoint": content}
@@ -223,13 +247,20 @@ def export_video(content: object, file: IO[bytes]) -> dict[str, dict[str, object
     if not isinstance(content, dict) or not content:
         raise _Fault("has neither clips nor a keypoint")
     return {
-        name: _video_clip(name, clip, file)
+        name: _sound_or_fault(clip, file)
         for name, clip in content.items()
         if isinstance(name, str) and len(name) <= _MOST_TEXT
     }
 
 
-def _video_clip(name: str, clip: object, file: IO[bytes]) -> dict[str, object]:
+def _sound_or_fault(clip: object, file: IO[bytes]) -> dict[str, object]:
+    try:
+        return _video_clip(clip, file)
+    except _Fault as fault:
+        return {"fault": str(fault)}
+
+
+def _video_clip(clip: object, file: IO[bytes]) -> dict[str, object]:
     if isinstance(clip, Array):
         clip = {"keypoint": clip}
     keypoint = _array(clip, "keypoint") if isinstance(clip, dict) else None
@@ -239,15 +270,47 @@ def _video_clip(name: str, clip: object, file: IO[bytes]) -> dict[str, object]:
         shape[2:] == (3,) or (len(shape) == 4 and shape[3] in (2, 3))
     )
     if keypoint is None or not is_usable:
-        raise _Fault(
-            f"has for clip {name[:80]!r} a keypoint of shape {shape}, it should be (people, V, 3)"
-        )
+        raise _Fault(f"has a keypoint of shape {shape}, it should be (people, V, 3)")
+    _check_joints(keypoint.shape)
     assert isinstance(clip, dict)
     score = _score(clip, "keypoint_score")
     return {
         "keypoint": _stored(keypoint, file),
         "keypoint_score": None if score is None else _stored(score, file),
     }
+
+
+# ---------------------------------------------------------------- one file of DD-Net
+
+
+def export_ddnet(content: object, folder: Path) -> None:
+    """Write `index.json` and `arrays.bin` of {pose: arrays, label: names}."""
+    if not isinstance(content, dict) or not {"pose", "label"} <= content.keys():
+        raise _Fault("is no file of DD-Net: it should be a dict of pose and label")
+    poses, labels = _items(content, "pose"), _items(content, "label")
+    if len(poses) != len(labels) or not poses:
+        raise _Fault(f"has {len(poses)} poses and {len(labels)} labels")
+    if not all(isinstance(label, str | int) and _is_writable(str(label)) for label in labels):
+        raise _Fault("has labels that are no names of classes")
+    with (folder / "arrays.bin").open("wb") as file:
+        stored = [_stored(_pose(number, pose), file) for number, pose in enumerate(poses)]
+    _write_index(folder, {"poses": stored, "labels": [str(label) for label in labels]})
+
+
+def _items(content: dict, name: str) -> list[object]:
+    value = content[name]
+    if isinstance(value, Array) and value.value is not None and value.value.ndim:
+        return list(value.value) if name == "pose" else value.value.tolist()
+    if not isinstance(value, list | tuple):
+        raise _Fault(f"has a {name} that is no list")
+    return list(value)
+
+
+def _pose(number: int, held: object) -> np.ndarray:
+    value = held.value if isinstance(held, Array) else held
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise _Fault(f"has a pose {number} that is no array of numbers")
+    return value
 
 
 # ---------------------------------------------------------------- the process
@@ -292,12 +355,12 @@ def _guarded(work: Callable[[], object]) -> str:
     return ""
 
 
-def _read_annotations(path: Path, folder: Path, seconds: int) -> None:
+def _read_one(path: Path, folder: Path, seconds: int, write: Callable[..., None]) -> None:
     _limit(path.stat().st_size, path.stat().st_size, seconds)
 
     def read() -> None:
         with path.open("rb") as file:
-            export(load_plain(file), folder)
+            write(load_plain(file), folder)
 
     if fault := _guarded(read):
         _write_index(folder, {"fault": fault})
@@ -322,10 +385,11 @@ def _read_videos(listed: Path, folder: Path, seconds: int, start: int) -> None:
 
 
 def _main(kind: str, path: str, folder: str, seconds: str, start: str = "0") -> None:
-    if kind == "annotations":
-        _read_annotations(Path(path), Path(folder), int(seconds))
-    else:
+    if kind == "videos":
         _read_videos(Path(path), Path(folder), int(seconds), int(start))
+    else:
+        write = {"annotations": export, "ddnet": export_ddnet}[kind]
+        _read_one(Path(path), Path(folder), int(seconds), write)
 
 
 if __name__ == "__main__":

@@ -32,19 +32,28 @@ def read_annotations(path: Path, folder: Path) -> dict[str, Any]:
     Raises:
         InputError: it is no annotation pickle, or asks for more than numbers and containers.
     """
+    return _read_one("annotations", path, folder, "an annotation pickle")
+
+
+def read_ddnet_file(path: Path, folder: Path) -> dict[str, Any]:
+    """Read a pickle of DD-Net's; the same, with an index of poses and labels."""
+    return _read_one("ddnet", path, folder, "a pickle of DD-Net, such as GT_train_1.pkl")
+
+
+def _read_one(kind: str, path: Path, folder: Path, what: str) -> dict[str, Any]:
     size = regular_file(path, _MOST_BYTES)
     if not size:
-        raise InputError(f"{path} is empty: give an annotation pickle")
+        raise InputError(f"{path} is empty: give {what}")
     seconds = _SECONDS + size // _BYTES_PER_SECOND
-    if not _run(["annotations", str(path.resolve()), str(folder), str(seconds)], folder, seconds):
+    if not _run([kind, str(path.resolve()), str(folder), str(seconds)], folder, seconds):
         raise InputError(
-            f"{path} broke the process that read it, or took it more than {seconds} seconds: it "
-            "is no honest annotation pickle, leave it alone"
+            f"{path} broke the process that read it, or took it more than {seconds} seconds: leave "
+            f"it alone, and give {what}"
         )
     index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     (folder / "index.json").unlink()
     if "fault" in index:
-        raise InputError(f"{path} {one_line(index['fault'])}: it should be PYSKL annotations")
+        raise InputError(f"{path} {one_line(index['fault'])}: give {what}")
     return index
 
 
