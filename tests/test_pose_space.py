@@ -12,13 +12,13 @@ from ops.pose_space import (
     detected,
     draw_crop,
     fit_people,
-    without_empty_places,
     flip_tracks,
     order_people,
     prenormalize_2d,
     prenormalize_2d_auto,
     resize_tracks,
     short_side_size,
+    without_empty_places,
 )
 from ops.skeleton import BODY18, COCO17, HAND21
 
