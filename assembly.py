@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -29,17 +28,8 @@ from machine import (
     has_fast_bf16,
     tune_network,
 )
-from models import Network, build_model
-from models.downloads import resolve_weights
+from models import Network
 from models.estimators import EstimatorOpts, build_estimator
-from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
-from models.skeleton.rgbpose_start import initialise_from_streams
-from models.weights import (
-    checkpoint_options,
-    find_state,
-    load_for_finetune,
-    read_checkpoint,
-)
 from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
@@ -47,6 +37,7 @@ from optim import Schedule, balanced_class_weights, build_optimizer
 from options.recipes import is_of_volumes
 from options.skeletons import draws_volumes, sees_whole_clips, with_layout
 from ranks import Ranks
+from starts import initial_model, start_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +52,8 @@ class Session:
     settings: TrainSettings
     state: TrainState
     ranks: Ranks = field(default_factory=Ranks)
+    # Clips that the weights were trained on before, by `seen_clips.START`.
+    start_clips: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def say_missing_poses(*loaders: DataLoader) -> None:
@@ -141,7 +134,7 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
     own = with_layout(args, source.row.layout)
     torch.manual_seed(args.seed)
     with ranks.first_goes_first("weights", ranks.check):  # they may be downloaded
-        model = _initial_model(own, source, fresh=fresh).to(device)
+        model = initial_model(own, source, fresh=fresh).to(device)
     ranks.start_group(device, args.rank_timeout)
     _synchronise(model, args, ranks)
     amp_dtype = choose_amp_dtype(args.with_amp, args.amp_dtype, device)
@@ -184,6 +177,8 @@ def assemble(args: argparse.Namespace, ranks: Ranks, *, fresh: bool) -> Session:
         model, optimizer, scaler, epoch=args.start_epoch or 0, micro_batch=args.micro_batch
     )
     session = Session(args, device, source, train_clips, val_clips, settings, state, ranks)
+    if fresh:
+        session.start_clips.update(start_clips(args, clips_of(val_clips)))
     _introduce(session)
     return session
 
@@ -253,48 +248,6 @@ def clips_of(loader: DataLoader) -> ClipDataset:
     return cast(ClipDataset, loader.dataset)
 
 
-def _initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) -> Network:
-    """Build the model; weights that a checkpoint will replace are not looked for."""
-    start = args.finetune or args.feature_extractor
-    if start or not fresh:
-        args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
-    model = build_model(args, len(source.classes))
-    if start and fresh:
-        weights = resolve_weights(str(args.checkpoint_path))
-        say(str(load_for_finetune(model, weights)))
-        _say_other_views(args, weights)
-    if args.stream_checkpoints and fresh:
-        assert isinstance(model, RGBPoseConv3D)
-        paths = [resolve_weights(str(path)) for path in args.stream_checkpoints]
-        states = [find_state(read_checkpoint(path), path) for path in paths]
-        say(str(initialise_from_streams(model, *states)))
-    if args.feature_extractor:
-        model.freeze_encoder()
-    return model
-
-
-def _say_other_views(args: argparse.Namespace, weights: Path) -> None:
-    """Say where this run shows skeletons otherwise than the weights were trained on.
-
-    Fine-tuning takes weights alone: what the network sees is for the options to say.
-    """
-    if not sees_whole_clips(args):
-        return
-    told = checkpoint_options(weights)
-    for name in ("pose_streams", "pose_normalize"):
-        theirs, ours = told.get(name), getattr(args, name)
-        if theirs is not None and theirs != ours:
-            shown, wanted = _written(ours), _written(theirs)
-            say(
-                f"note: the weights were trained with --{name} {wanted}, this run has {shown}: "
-                f"give --{name} {wanted} to go on as they were"
-            )
-
-
-def _written(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def _class_weights(
     args: argparse.Namespace, clips: DataLoader, source: DataSource
 ) -> torch.Tensor | None:
@@ -303,7 +256,7 @@ def _class_weights(
     return balanced_class_weights(clips_of(clips).labels, len(source.classes))
 
 
-def _network_of(args: argparse.Namespace) -> str:
+def network_of(args: argparse.Namespace) -> str:
     """Name the network that the options describe."""
     if args.fusion == "rgbpose":
         alone = args.rgbpose_streams
@@ -321,9 +274,14 @@ def _introduce(session: Session) -> None:
     """Say what is about to happen, in a few lines."""
     args, state = session.args, session.state
     parameters = sum(p.numel() for p in state.model.parameters())
-    network = _network_of(args)
+    network = network_of(args)
     if not opts.needs_frames(args) and args.gsf:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
+    if not opts.needs_frames(args) and sees_whole_clips(args):
+        say(
+            f"it sees {args.pose_frames} frames of a clip (--pose_frames, --pose_sampling); "
+            "--num_segments and --input_size are of models of single frames and of RGB"
+        )
     if args.with_amp and session.device.type == "cpu" and not has_fast_bf16():
         say("note: this CPU has no bfloat16 instructions: --with_amp makes it slower here")
     if args.fusion == "late" and args.pose_weights is None:

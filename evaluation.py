@@ -10,7 +10,7 @@ import numpy as np
 
 import assembly
 import opts
-from console import StepLine, say
+from console import StepLine, say, warn
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
 from datasets.loading import build_eval_loader
@@ -26,7 +26,7 @@ from machine import (
 )
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
-from options.skeletons import with_layout
+from options.skeletons import sees_whole_clips, with_layout
 from options.testing import adopt_options
 from ranks import Ranks
 from results.calibration import Kind, Temperature
@@ -187,6 +187,8 @@ def score_list(
     protocol = published_protocol(args) if source.is_published else seen
     model = build_model(with_layout(args, source.row.layout), len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
+    say(f"network: {assembly.network_of(args)}")
+    _warn_of_streams(args)
     layout = choose_channels_last(args.channels_last, device, None)
     tune_network(model, device, channels_last=layout, compiled=args.compile)
     with StopRequest() as stop, StepLine(split, every=20) as line:
@@ -214,6 +216,16 @@ def score_list(
         protocol=protocol,
     )
     return scores, assembly.clips_of(clips)
+
+
+def _warn_of_streams(args: argparse.Namespace) -> None:
+    """Say where nothing tells what a skeleton network sees."""
+    is_told = "pose_streams" in {*checkpoint_options(args.weights), *getattr(args, "given", ())}
+    if args.fusion == "pose" and sees_whole_clips(args) and not is_told:
+        warn(
+            f"{args.weights} does not say which stream it sees: {' + '.join(args.pose_streams)} is "
+            "assumed; give --pose_streams where it is another"
+        )
 
 
 def _refuse_tuning(model: Scored) -> None:

@@ -162,9 +162,7 @@ def parse_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def parse_pose_train_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of `main_only_pose.py`; exits with 2 on a wrong combination."""
     parser = train_parser("pose")
-    args = parse_with_recipe(parser, argv)
-    if args.fusion != "pose":
-        parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
+    args = parse_with_recipe(parser, argv, only_pose=True)
     _check_training(parser, args)
     return args
 
@@ -230,7 +228,19 @@ def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
         parser.error("--stream_checkpoints, --finetune, --feature_extractor: give one of them")
     if args.sync_bn and args.micro_batch is not None:
         parser.error("--sync_bn and --micro_batch contradict each other: drop one of them")
-    if args.cache != "none" and not needs_frames(args):
+    _check_skeletons_alone(parser, args)
+
+
+def _check_skeletons_alone(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what changes nothing where no frames are seen, and published lines do not give."""
+    if needs_frames(args):
+        return
+    if sees_whole_clips(args) and args.frame_interval is not None:
+        parser.error(
+            "--frame_interval is of single frames: which ones whole-clip skeleton models see is "
+            "for --pose_frames, --pose_sampling and --pose_crop to say: drop it"
+        )
+    if args.cache != "none":
         parser.error(f"--cache {args.cache} has no meaning for skeletons alone: drop it")
 
 
@@ -317,7 +327,9 @@ def check_annotations(parser: argparse.ArgumentParser, args: argparse.Namespace)
     others = ("train_list", "val_list", "test_list", "fold", "shards")
     given = [name for name in others if getattr(args, name, None) is not None]
     if given:
-        parser.error(f"--annotations brings its own clips: drop --{given[0]}")
+        lists = "make lists of it with tools/import_poses.py --format pyskl --make_lists"
+        way = f", or {lists}" if given[0] == "fold" else ""
+        parser.error(f"--annotations brings its own clips: drop --{given[0]}{way}")
     if args.dataset == "synthetic":
         parser.error("--annotations and --dataset synthetic: give one of them")
     if args.fusion == "pose" and args.pose_model in FRAME_MODELS and args.skeleton_layout is None:

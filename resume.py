@@ -25,6 +25,7 @@ FREE_OPTIONS = frozenset(
         "device",
         "gpus",
         "dataset_path",
+        "keypoint_files",
         "cache_dir",
         "experiment_path",
         "resume",
@@ -162,4 +163,9 @@ def _check_same(path: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -
 def different_options(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the options in which two commands differ so that their numbers do too."""
     shared = sorted(stored.keys() & now.keys() - FREE_OPTIONS)
-    return [name for name in shared if stored[name] != now[name]]
+    return [name for name in shared if _told(name, stored[name]) != _told(name, now[name])]
+
+
+def _told(name: str, value: Any) -> Any:
+    """Return what is compared of an option: of a file that may have moved, its name."""
+    return Path(value).name if name == "annotations" and isinstance(value, str) else value

@@ -42,7 +42,7 @@ def check_seen(args: argparse.Namespace, source: DataSource, split: str, clips: 
         InputError: the model has seen test clips, and may not.
     """
     content = read_checkpoint(args.weights)
-    lists = ("train", "val") if split == "test" else ("train",)
+    lists = ("train", "val", START) if split == "test" else ("train", START)
     seen = find_seen_clips(content, source, split, clips, lists)
     if split == "val":
         return overlap_protocol(seen.phrases(split))
@@ -53,6 +53,10 @@ def check_seen(args: argparse.Namespace, source: DataSource, split: str, clips: 
     if not found:
         return names_protocol(seen.name_phrases(split))
     return overlap_protocol([*found, *seen.name_phrases(split)])
+
+
+# In a checkpoint, beside its train and val list: what the weights it began from were trained on.
+START = "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class SeenClips:
     def phrases(self, split: str) -> list[str]:
         """Return what was found, for `overlap_protocol`; `split` is what the clips are of."""
         return [
-            f"{seen.sum()} of {len(seen)} {split} clips were in the {name} list of the checkpoint"
+            f"{seen.sum()} of {len(seen)} {split} clips were in {_list_of(name)}"
             for name, seen in self.sure.items()
             if seen.any()
         ]
@@ -79,11 +83,35 @@ class SeenClips:
     def name_phrases(self, split: str) -> list[str]:
         """Return the same of names that coincide, for `names_protocol`."""
         return [
-            f"{seen.sum()} of {len(seen)} {split} clips have the names of clips in the {name} list "
-            "of the checkpoint, whose data set has another name"
+            f"{seen.sum()} of {len(seen)} {split} clips have the names of clips in "
+            f"{_list_of(name)}, whose data set has another name"
             for name, seen in self.named.items()
             if seen.any()
         ]
+
+
+def _list_of(name: str, who: str = "the checkpoint") -> str:
+    if name == START:
+        return f"the train list of the weights that {who} began from"
+    return f"its {name} list" if who == "it" else f"the {name} list of {who}"
+
+
+def clips_of_start(paths: Sequence[Path], dataset: str) -> np.ndarray:
+    """Return which clips the weights were trained on that a run begins from.
+
+    Args:
+        paths: of their checkpoints.
+        dataset: name of the run's data set: clips of others cannot be told by their names.
+
+    Returns:
+        (n,) int64 fingerprints, n is 0 where nothing is known.
+    """
+    found = [np.zeros(0, np.int64)]
+    for content in map(read_checkpoint, paths):
+        if is_ours(content) and (content.get("args") or {}).get("dataset") == dataset:
+            lists = content.get("clips") or {}
+            found += [lists[name].numpy() for name in ("train", START) if name in lists]
+    return np.unique(np.concatenate(found))
 
 
 def find_seen_clips(
@@ -100,7 +128,7 @@ def find_seen_clips(
         source: the data set of `clips`.
         split: the list that they are of.
         clips: N.
-        lists: out of "train" and "val", those of the checkpoint to look at.
+        lists: out of "train", "val" and `START`, those of the checkpoint to look at.
     """
     known = (content.get("clips") if isinstance(content, Mapping) else None) or {}
     seen = {name: known[name].numpy() for name in lists if name in known}
@@ -162,9 +190,9 @@ def refuse_seen_clips(seen: SeenClips, source: DataSource, clips: ClipDataset, p
         if shared.any():
             name = clips.clips[int(shared.argmax())].record.name
             raise InputError(
-                f"{path} was made with {int(shared.sum())} of these clips in its {split} list, "
-                f"such as {name}: a result on them is no test; name another list or add "
-                "--allow_overlap"
+                f"{path} was made with {int(shared.sum())} of these clips in "
+                f"{_list_of(split, 'it')}, such as {name}: a result on them is no test; name "
+                "another list or add --allow_overlap"
             )
 
 

@@ -26,10 +26,13 @@ from results.metrics import Metrics
 from resume import check_continues, find_run, runs_folder
 from saving import Saver
 from scoring import Scores, evaluate
+from seen_clips import START
 
 # Seconds in which a second signal is the first one again: torchrun passes on what a terminal or a
 # job system has sent to every process already, and sends its own when one of them ends.
 _PATIENCE, _PATIENCE_TORCHRUN = 1.0, 30.0
+# Options that name where data lie.
+_PLACES = ("dataset_path", "annotations", "keypoint_files")
 
 
 def train(args: argparse.Namespace) -> float:
@@ -216,11 +219,13 @@ def _evaluate_only(session: Session, path: Path) -> float:
 
 def _about(session: Session) -> dict[str, Any]:
     """Return what a checkpoint says beside the state: what it is, and how it was made."""
-    place = session.args.dataset_path and session.args.dataset_path.resolve()
+    options = vars(session.args)
+    # Tests run from any folder.
+    places = {name: options[name] and options[name].resolve() for name in _PLACES}
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "args": plain({**vars(session.args), "dataset_path": place}),
+        "args": plain({**options, **places}),
         "classes": list(session.source.classes),
         "clips": _seen_clips(session),
         "data": _data_facts(session),
@@ -230,9 +235,10 @@ def _about(session: Session) -> dict[str, Any]:
 def _seen_clips(session: Session) -> dict[str, torch.Tensor]:
     """Return fingerprints of the clips that decide about the weights, by list."""
     loaders = {"train": session.train_clips, "val": session.val_clips}
-    return {
+    lists = {
         split: torch.from_numpy(clips_of(loader).fingerprints) for split, loader in loaders.items()
     }
+    return {**lists, **session.start_clips}
 
 
 def _data_facts(session: Session) -> dict[str, Any]:
@@ -258,6 +264,8 @@ def _take_over(session: Session, restored: Restored | None) -> None:
         check_continues(
             path, packed, plain(vars(session.args)), session.source.classes, _seen_clips(session)
         )
+        before = packed["clips"].get(START)
+        session.start_clips.update({} if before is None else {START: torch.as_tensor(before)})
         try:
             session.state.unpack(packed)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:

@@ -160,7 +160,10 @@ class ClipDataset(Dataset[Sample]):
         drawn = tracks if self.spec.draws_heatmap else None
         seen_as = replace(self.spec, pose_normalize="none")
         seen = make_views(seen_as, crops, place, images, drawn, used, clip.size, self.layout)
-        windows = None if self.spec.interval is None else picks[:, [0, -1]]
+        windows = None
+        if self.spec.interval is not None:  # RGB stands still behind the end of a short clip
+            last = picks[:, 0] + self.spec.interval * (picks.shape[1] - 1)
+            windows = np.stack((picks[:, 0], last), axis=1)
         geometries = [crop.geometry for crop in crops]
         views = skeleton_views(
             spec, tracks, clip.size, self.layout, len(picks), rng, geometries, windows

@@ -137,7 +137,7 @@ def skeleton_views(
         rng: draws, for training; None is deterministic.
         crops: of RGB frames, which the skeletons follow.
         windows: (num_clips, 2) first and last frame of each sampling's RGB segments, where these
-            are not spread over the clip.
+            are not spread over the clip; what lies behind its end is the last frame.
 
     Returns:
         Views in the order of `make_views`: the crops of a sampling adjacent.

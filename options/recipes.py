@@ -135,10 +135,17 @@ def is_of_volumes(recipe: str) -> bool:
 
 
 def parse_with_recipe(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, only_pose: bool = False
 ) -> argparse.Namespace:
-    """Parse twice if there is a recipe: its values are the defaults of the second time."""
+    """Parse twice if there is a recipe: its values are the defaults of the second time.
+
+    Args:
+        parser: of the script; exits with 2 on what does not fit.
+        argv: its arguments.
+        only_pose: the script trains on skeletons alone.
+    """
     args = parser.parse_args(argv)
+    _refuse_fusion(parser, args, only_pose)
     if args.recipe is None:
         _refuse_pose_model(parser, args, args.pose_model)
         if args.auto_scale_lr == AS_PUBLISHED:
@@ -147,11 +154,19 @@ def parse_with_recipe(
     recipe = RECIPES[args.recipe]
     parser.set_defaults(**recipe)
     found = parser.parse_args(argv)
+    _refuse_fusion(parser, found, only_pose)
     _refuse_pose_model(parser, found, args.pose_model)
     if found.auto_scale_lr == AS_PUBLISHED:
         found.auto_scale_lr = recipe["auto_scale_lr"]
     _leave_out(args, found)
     return found
+
+
+def _refuse_fusion(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, only_pose: bool
+) -> None:
+    if only_pose and args.fusion != "pose":
+        parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
 
 
 def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
@@ -168,6 +183,10 @@ def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
         found.nesterov = False
     if found.fusion.startswith("late"):  # frames in order, beside those of RGB, and its classifier
         found.pose_sampling, found.dropout = args.pose_sampling, args.dropout
+    if found.fusion == "rgbpose" and RECIPES[found.recipe].get("fusion") != "rgbpose":
+        found.pose_frames = args.pose_frames  # by its frames
+    if found.fusion != "pose":  # skeletons follow the mirror of the frames
+        found.pose_flip = args.pose_flip
     fill_defaults(found)
     for name in unread_options(found):
         setattr(found, name, getattr(args, name))

@@ -6,8 +6,8 @@ from typing import Any
 from ops.skeleton import COCO17
 from options.skeletons import (
     GCN_MODELS,
-    RGBPOSE_FRAMES,
     RGBPOSE_GRID,
+    RGBPOSE_RATIO,
     STREAMS,
     VOLUME_STREAMS,
     ZOO_MODELS,
@@ -42,7 +42,9 @@ def _fill_zoo_defaults(args: argparse.Namespace) -> None:
     is_zoo, is_volume = sees_whole_clips(args), draws_volumes(args)
     is_late = is_zoo and args.fusion not in ("pose", "rgbpose")
     frame_of_reference = "none" if is_volume else "image"
-    volume_frames = RGBPOSE_FRAMES if args.fusion == "rgbpose" else 48
+    is_rgbpose = args.fusion == "rgbpose"
+    volume_frames = RGBPOSE_RATIO * args.num_segments if is_rgbpose else 48
+    in_windows = is_rgbpose and args.frame_interval is not None
     is_gcn_alone = args.fusion == "pose" and args.pose_model in GCN_MODELS
     defaults = {
         # Volumes show everybody; published data hold 10 people at most.
@@ -50,7 +52,7 @@ def _fill_zoo_defaults(args: argparse.Namespace) -> None:
         "pose_streams": ["joint"],
         "pose_normalize": frame_of_reference if is_zoo else "clip",
         "pose_frames": volume_frames if is_volume else 100,
-        "pose_sampling": "spread" if is_late else "uniform",
+        "pose_sampling": "spread" if is_late or in_windows else "uniform",
         "dropout": 0.0 if is_gcn_alone else 0.5,
         "pose_flip": 0.5 if is_volume and args.fusion == "pose" else 0.0,
     }
@@ -85,35 +87,55 @@ def _check_views_of_clips(
     parser: argparse.ArgumentParser, args: argparse.Namespace, *, is_volume: bool
 ) -> None:
     """Refuse what no model of whole clips can be shown."""
-    is_late = args.fusion not in ("pose", "rgbpose")
+    _check_sampling(parser, args)
+    if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
+        text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
+        parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
+    if is_volume and args.pose_pooling == "masked":
+        parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
+    if args.fusion != "pose" and getattr(args, "pose_flip", 0.0):
+        parser.error("--pose_flip: beside RGB skeletons follow the mirror of the frames: drop it")
+    if args.fusion == "rgbpose":
+        _check_rgbpose(parser, args)
+    if getattr(args, "rand_augment", False):
+        parser.error(
+            "--rand_augment does not move the skeletons of whole clips: drop it, or use a pose "
+            "model of single frames"
+        )
+
+
+def _check_sampling(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse frames of skeletons that are not those of RGB."""
     if args.fusion != "pose" and args.pose_sampling.startswith("pad"):
         parser.error(
             f"--pose_sampling {args.pose_sampling} shows the first frames, RGB all of the clip: "
             "give spread beside it"
         )
-    if is_late and args.frame_interval is not None and args.pose_sampling != "spread":
+    has_windows = args.fusion != "pose" and args.frame_interval is not None
+    if has_windows and args.pose_sampling != "spread":
         parser.error(
             f"--pose_sampling {args.pose_sampling}: with --frame_interval skeletons are spread "
             "over the frames of RGB: drop it"
         )
-    if args.pose_normalize == "frame" or (is_volume and args.pose_normalize != "none"):
-        text = "none, for heatmap volumes" if is_volume else "another value for whole clips"
-        parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
     if getattr(args, "pose_crop", 1.0) < 1 and not sees_part_of_clips(args):
         parser.error(
             "--pose_crop needs --pose_sampling uniform, and beside RGB no --frame_interval: drop it"
         )
-    if is_volume and args.pose_pooling == "masked":
-        parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
-    if args.fusion == "rgbpose" and args.input_size % RGBPOSE_GRID:
+
+
+def _check_rgbpose(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what makes the pathways of RGBPose-Conv3D differ in time or in place."""
+    if args.input_size % RGBPOSE_GRID:
         parser.error(
             f"--input_size {args.input_size}: --rgbpose_conv3d needs a multiple of {RGBPOSE_GRID}, "
             "such as 224, for volumes and frames to fit in training and in tests"
         )
-    if getattr(args, "rand_augment", False):
+    wanted = RGBPOSE_RATIO * args.num_segments
+    if args.pose_frames != wanted:
         parser.error(
-            "--rand_augment does not move the skeletons of whole clips: drop it, or use a pose "
-            "model of single frames"
+            f"--pose_frames {args.pose_frames} for --num_segments {args.num_segments}: "
+            f"--rgbpose_conv3d sees {RGBPOSE_RATIO} skeletons for each frame: give --pose_frames "
+            f"{wanted}, or leave it out"
         )
 
 

@@ -25,8 +25,8 @@ PIXEL_NORMALIZATIONS = ("none", "image", "image_keep")
 PEOPLE_ORDERS = ("given", "joints", "area")
 PEOPLE_PADDINGS = ("zero", "loop")
 SAMPLINGS = ("uniform", "spread", "pad_zero", "pad_loop")
-# What `--rgbpose_conv3d` sees of a clip.
-RGBPOSE_FRAMES = 32
+# Skeletons that `--rgbpose_conv3d` sees for each frame.
+RGBPOSE_RATIO = 4
 # Side of its volumes by that of its frames.
 RGBPOSE_SHARE = 1 / 4
 # Of a multiple of this, a quarter and 8/7 are whole numbers.
@@ -143,14 +143,14 @@ def add_zoo_input_options(group: argparse._ArgumentGroup) -> None:
         "--pose_frames",
         type=up_to(LIMITS["pose_frames"]),
         help="frames that whole-clip skeleton models see; default: graph networks 100, posec3d 48, "
-        "--rgbpose_conv3d 32",
+        "--rgbpose_conv3d 4 for each of --num_segments",
     )
     group.add_argument(
         "--pose_sampling",
         choices=SAMPLINGS,
         help="which frames these are: uniform (as published; short clips wrap around), spread (in "
         "order, short clips stand still), pad_zero, pad_loop (the first ones). Default: uniform; "
-        "spread beside RGB, whose segments then lie in equal parts of it",
+        "spread in late fusions, whose segments of RGB then lie in equal parts of it",
     )
     group.add_argument(
         "--pose_size",

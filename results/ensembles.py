@@ -157,7 +157,12 @@ def tune_weights(
     """
     aligned = check_mixable(models, mean, names)
     for name, model in zip(names or map(str, range(1, len(models) + 1)), aligned, strict=True):
-        if model.split == "test" or model.protocol:
+        if model.split != "test" and model.protocol:
+            raise InputError(
+                f"{name}: {model.protocol}: weights tuned on them would make the result no test; "
+                "use a val list that is apart from the others"
+            )
+        if model.split == "test":
             raise InputError(
                 f"{name} holds scores of test clips: weights tuned on them would make the result "
                 "no test; give scores of the val list (test_models.py --split val --save_scores)"

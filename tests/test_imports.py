@@ -44,8 +44,9 @@ MAY_IMPORT = {
     "prediction": {*DATA, "models", "results", "deployment"},
     "resume": {*DATA, "models", "reports", "checkpoints"},
     "seen_clips": {*DATA, "models", "results"},
+    "starts": {*DATA, "models", "seen_clips"},
     "saving": {"checkpoints"},
-    "assembly": {*DATA, "models", "machine", "optim", "ranks", "engine"},
+    "assembly": {*DATA, "models", "machine", "optim", "ranks", "engine", "starts"},
     "session": {
         *DATA,
         "models",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
         "resume",
         "checkpoints",
         "saving",
+        "seen_clips",
         "assembly",
     },
     "evaluation": {

@@ -249,18 +249,34 @@ def test_a_posec3d_may_be_the_pose_stream():
     assert len(report.widened) == 8
 
 
+def test_classifiers_of_other_classes_stay_new():
+    model, rgb = build(), build("rgb").state_dict()
+    heads = {k: v.clone() for k, v in model.state_dict().items() if k.startswith("head.")}
+    other = build("pose", num_classes=7).state_dict()
+    without = {k: v for k, v in other.items() if not k.startswith("head.")}
+    for pose in (other, without):
+        report = initialise_from_streams(model, rgb, pose)
+        assert report.new_heads == ("pose",)
+        assert str(report).endswith(
+            "and the classifier of pose (of other classes, or without one)."
+        )
+        for name, tensor in model.state_dict().items():
+            if name.startswith("head.pose"):
+                assert torch.equal(tensor, heads[name])
+            elif name.startswith("head.rgb"):
+                assert torch.equal(tensor, rgb[f"head.{name.rpartition('.')[2]}"])
+
+
 def test_streams_that_do_not_fit_are_named_and_change_nothing():
     model, rgb, pose = build(), build("rgb").state_dict(), build("pose").state_dict()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     short = {k: v for k, v in rgb.items() if k != "encoder.rgb_path.layer4.2.conv1.conv.weight"}
-    other_classes = build("pose", num_classes=7).state_dict()
     stem = {**pose, "encoder.pose_path.conv1.conv.weight": torch.zeros(32, 15, 1, 7, 7)}
     deep = ClipClassifier(PoseC3D(COCO17, (4, 6, 4)), 5, 0.5).state_dict()
     for given, wording in (
         ((short, pose), r"rgb_path.layer4.2.conv1.conv.weight is missing \(and 0 more\)"),
         ((rgb, rgb), r"is missing|is not known"),
         ((rgb, deep), r"pose_path.layer3.3.conv1.bn.bias is not known"),
-        ((rgb, other_classes), r"head.pose.bias is \(7,\) .* has \(5,\): give weights"),
         ((rgb, stem), r"pose_path.conv1.conv.weight is \(32, 15, 1, 7, 7\)"),
     ):
         with pytest.raises(InputError, match=wording):

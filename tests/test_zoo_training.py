@@ -167,6 +167,9 @@ def refusal(parse, line: str, capsys) -> str:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ("--dataset synthetic --pose_model stgcnpp --frame_interval 4", "of single frames"),
+        ("--dataset synthetic --recipe rgbpose_pose --pose_model stgcnpp", "no fusion modes"),
+        ("--annotations a.pkl --fold 1/5", "import_poses.py --format pyskl --make_lists"),
         ("--dataset synthetic --pose_model mlp --pose_streams bone", "whole-clip"),
         ("--dataset synthetic --pose_model posec3d --pose_streams bone", "joint, limb"),
         ("--dataset synthetic --pose_model stgcnpp --pose_streams limb", "joint, bone"),
@@ -228,6 +231,10 @@ def test_options_of_fusions_that_do_not_fit(capsys):
             "spread over the frames of RGB",
         ),
         ("--rgbpose_conv3d --frame_interval 2 --pose_crop 0.5", "no --frame_interval"),
+        ("--rgbpose_conv3d --frame_interval 2 --pose_sampling uniform", "over the frames of RGB"),
+        ("--rgbpose_conv3d --num_segments 16 --pose_frames 32", "give --pose_frames 64"),
+        ("--rgbpose_conv3d --pose_flip 0.5", "follow the mirror of the frames"),
+        ("--late_fusion_poses --pose_model stgcnpp --pose_flip 0.9", "the mirror of the frames"),
         ("--rgbpose_conv3d --stream_checkpoints a b --rgbpose_streams rgb", "both of its streams"),
     ):
         assert words in refusal(parse_train_args, base + line, capsys)
@@ -260,6 +267,16 @@ def test_recipes_give_way():
     assert (other.posec3d_stages, other.pose_size) == (None, 56)
     late = parse_train_args(f"--dataset synthetic --late_fusion_poses {vanilla}".split())
     assert (late.pose_sampling, late.dropout) == ("spread", 0.5)
+    for recipe in ("posec3d", "small", "rgbpose"):
+        line = f"--dataset synthetic --rgbpose_conv3d --recipe {recipe}"
+        both = parse_train_args(line.split())
+        assert (both.pose_frames, both.pose_flip) == (4 * both.num_segments, 0)
+    many = parse_train_args(["--dataset", "synthetic", "--rgbpose_conv3d", "--num_segments", "16"])
+    assert (many.pose_frames, many.pose_sampling) == (64, "uniform")
+    windows = parse_train_args(
+        ["--dataset", "synthetic", "--rgbpose_conv3d", "--frame_interval", "2"]
+    )
+    assert windows.pose_sampling == "spread"
 
 
 @pytest.mark.parametrize(

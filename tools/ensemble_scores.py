@@ -115,14 +115,20 @@ def fill_streams(parser: OneLineParser, args: argparse.Namespace) -> None:
     if bad is not None:
         parser.error(f"--streams {bad}: write NAME=FILE, as in joint=j.npz")
     args.scores = [Path(pair[2]) for pair in pairs]
+    published = stream_weights([pair[0] for pair in pairs])  # also refuses other names
     if args.weights is None and not args.tune_on:
-        args.weights = list(stream_weights([pair[0] for pair in pairs]))
+        args.weights = list(published)
 
 
 def check(parser: OneLineParser, args: argparse.Namespace) -> None:
     """Refuse numbers of files and weights that do not fit."""
     if len(args.scores) < 2:
         parser.error("an ensemble needs the score files of at least two models")
+    for option, paths in (("score files", args.scores), ("--tune_on", args.tune_on or ())):
+        places = [path.resolve() for path in paths]
+        twice = next((path for path in paths if places.count(path.resolve()) > 1), None)
+        if twice is not None:
+            parser.error(f"{option}: {twice} is given twice: each is the scores of another model")
     if args.weights and args.tune_on:
         parser.error("--weights and --tune_on: give one of the two")
     for option, values in (("--weights", args.weights), ("--tune_on", args.tune_on)):

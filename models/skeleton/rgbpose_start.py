@@ -24,17 +24,22 @@ class StreamsReport:
         copied: names of tensors that were taken as they are.
         widened: names whose inputs were continued by zeros, for what the other stream says.
         fresh: names that neither network has: the lateral connections, which stay random.
+        new_heads: streams whose classifier stays new, because that of its network is of other
+            classes or not there.
     """
 
     copied: tuple[str, ...]
     widened: tuple[str, ...]
     fresh: tuple[str, ...]
+    new_heads: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return one sentence for the user."""
+        heads = " and ".join(self.new_heads)
+        told = f", and the classifier of {heads} (of other classes, or without one)"
         return (
             f"{len(self.copied)} tensors copied, {len(self.widened)} continued by zeros, "
-            f"{len(self.fresh)} of lateral connections start anew."
+            f"{len(self.fresh)} of lateral connections start anew{told if heads else ''}."
         )
 
 
@@ -43,7 +48,8 @@ def initialise_from_streams(
 ) -> StreamsReport:
     """Start a network of both streams from one of RGB and one of skeletons.
 
-    At first no stream minds the other: where it hears it, its weights are 0.
+    At first no stream minds the other: where it hears it, its weights are 0. Classifiers of other
+    classes, or missing ones, stay new.
 
     Args:
         model: of both streams; changed.
@@ -63,7 +69,10 @@ def initialise_from_streams(
     own = model.state_dict()
     given = {**_named(rgb_state, "rgb"), **_named(pose_state, "pose")}
     fresh = tuple(name for name in own if "_lateral." in name)
-    wanted = own.keys() - set(fresh)
+    new_heads = tuple(stream for stream in ("rgb", "pose") if not _has_head(given, own, stream))
+    left = tuple(f"head.{stream}." for stream in new_heads)
+    given = {name: tensor for name, tensor in given.items() if not name.startswith(left)}
+    wanted = {name for name in own if name not in fresh and not name.startswith(left)}
     odd = sorted((given.keys() - wanted) | (wanted - given.keys()))
     odd = [name for name in odd if not name.endswith("num_batches_tracked")]
     if odd:
@@ -79,7 +88,13 @@ def initialise_from_streams(
             widened.append(name)
     model.load_state_dict({**own, **filled})
     copied = tuple(name for name in filled if name not in widened)
-    return StreamsReport(copied, tuple(widened), fresh)
+    return StreamsReport(copied, tuple(widened), fresh, new_heads)
+
+
+def _has_head(given: Mapping[str, Tensor], own: Mapping[str, Tensor], stream: str) -> bool:
+    """Say whether the weights of a stream have a classifier of as many classes."""
+    names = [name for name in own if name.startswith(f"head.{stream}.")]
+    return all(name in given and len(given[name]) == len(own[name]) for name in names)
 
 
 def _named(state: Mapping[str, Tensor], stream: str) -> dict[str, Tensor]:
