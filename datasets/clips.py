@@ -10,7 +10,13 @@ from torch.utils.data import Dataset
 
 from datasets.frames import FrameSource
 from datasets.order import SampleKey
-from datasets.pose_views import SkeletonSpec, SkeletonViews, people_geometry, skeleton_views
+from datasets.pose_views import (
+    SkeletonSpec,
+    SkeletonViews,
+    frame_windows,
+    people_geometry,
+    skeleton_views,
+)
 from datasets.records import fingerprints
 from datasets.sampling import sample_frames
 from datasets.scan import Clip, PoseReport
@@ -160,10 +166,7 @@ class ClipDataset(Dataset[Sample]):
         drawn = tracks if self.spec.draws_heatmap else None
         seen_as = replace(self.spec, pose_normalize="none")
         seen = make_views(seen_as, crops, place, images, drawn, used, clip.size, self.layout)
-        windows = None
-        if self.spec.interval is not None:  # RGB stands still behind the end of a short clip
-            last = picks[:, 0] + self.spec.interval * (picks.shape[1] - 1)
-            windows = np.stack((picks[:, 0], last), axis=1)
+        windows = frame_windows(picks, self.spec.interval)
         geometries = [crop.geometry for crop in crops]
         views = skeleton_views(
             spec, tracks, clip.size, self.layout, len(picks), rng, geometries, windows

@@ -178,6 +178,19 @@ def skeleton_views(
 # ---------------------------------------------------------------- which frames
 
 
+def frame_windows(picks: np.ndarray, interval: int | None) -> np.ndarray | None:
+    """Return (n, 2) first and last frame of the windows that segments of RGB are taken from.
+
+    Args:
+        picks: (n, T) frames of the segments; behind the end of a short clip its last frame.
+        interval: frames from one to the next; None where they are spread over the clip, and so are
+            skeletons: then None.
+    """
+    if interval is None:
+        return None
+    return np.stack((picks[:, 0], picks[:, 0] + interval * (picks.shape[1] - 1)), axis=1)
+
+
 def _pick(
     spec: SkeletonSpec,
     num_frames: int,

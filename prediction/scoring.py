@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.pose_views import people_geometry, skeleton_views
+from datasets.pose_views import frame_windows, people_geometry, skeleton_views
 from datasets.sampling import sample_frames
 from datasets.views import Crop, CutFrames, InputSpec, fit_people, make_views, see_frames
 from deployment.networks import Network
@@ -157,8 +157,8 @@ class Scorer:
         if spec is None or question.tracks is None:
             return {}
         has_frames, windows = self._spec.has_frames, None
-        if has_frames and self._spec.interval is not None:
-            windows = question.used[question.place][:, [0, -1]]
+        if has_frames:
+            windows = frame_windows(question.used[question.place], self._spec.interval)
         views = skeleton_views(
             spec,
             question.tracks,
