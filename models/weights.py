@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,8 @@ from models.reading import (
     read_training_state,
 )
 from models.resnet_gsf import STEM_WIDTH
-from models.skeleton.published import as_pathway, is_toolbox, weights_alone
-from models.stored import is_entry
+from models.skeleton.published import as_pathway, is_toolbox
+from models.state_dicts import find_state, find_weights
 from models.weight_files import FileFault, first_line
 
 __all__ = [
@@ -41,12 +40,6 @@ __all__ = [
     "read_checkpoint",
     "read_training_state",
 ]
-
-# Where a state dict may lie in a checkpoint: ours, published, published by GSF alone.
-STATE_KEYS = ("model", "model_state_dict", "state_dict")
-# What DataParallel and torch.compile put before every name.
-WRAPPERS = ("module.", "_orig_mod.")
-
 
 # ---------------------------------------------------------------- ImageNet and torchvision files
 
@@ -95,32 +88,6 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
             f"the ImageNet weights {folder / name} are damaged ({first_line(error)}): delete the "
             f"file to download it again from {url}, or add --pretrained none"
         ) from error
-
-
-# ---------------------------------------------------------------- finding
-
-
-def find_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what `read_checkpoint` returned; wrappers' prefixes are removed.
-
-    Raises:
-        InputError: there is none.
-    """
-    inner = [content.get(key) for key in STATE_KEYS] if isinstance(content, Mapping) else []
-    for state in (*inner, content):
-        if isinstance(state, Mapping) and state and all(map(is_entry, state.items())):
-            return weights_alone({_without_wrappers(key): value for key, value in state.items()})
-    keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else "no keys"
-    raise InputError(
-        f"{path} holds no weights (a {type(content).__name__} with {keys}): give a state dict, or "
-        f"a dict that has one under {', '.join(STATE_KEYS)}"
-    )
-
-
-def _without_wrappers(key: str) -> str:
-    for prefix in WRAPPERS:
-        key = key.removeprefix(prefix)
-    return key
 
 
 # ---------------------------------------------------------------- loading
@@ -257,9 +224,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]:
     """Compare a file with a model; return the tensors that fit, under the model's names."""
-    content = read_checkpoint(path)
-    found = find_state(content, path)
-    meta = content.get("meta") if isinstance(content, Mapping) else None
+    stored = find_weights(read_checkpoint(path), path)
+    found = stored.tensors
     own = model.state_dict()
     known = {published_name(name) for name in own}
     # Published names -> names in the file.
@@ -268,7 +234,7 @@ def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]
     fitting = {name: tensor for name, tensor in pairs.items() if tensor.shape == own[name].shape}
     report = LoadReport(
         path=path,
-        holds=Anatomy.of(found, meta),
+        holds=Anatomy.of(found, stored.meta),
         matched=len(fitting),
         missing=tuple(k for k in own if k not in pairs and not k.endswith("num_batches_tracked")),
         unexpected=tuple(name for key, name in names.items() if key not in known),
@@ -277,15 +243,18 @@ def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]
             for name, tensor in pairs.items()
             if name not in fitting
         ),
-        notes=_notes(found),
+        notes=(*_notes(found), *stored.notes),
     )
     return report, fitting
+
+
+_CALLED_18 = 'The published code calls this 34-layer backbone "resnet18"'
 
 
 def _notes(found: Mapping[str, Tensor]) -> tuple[str, ...]:
     is_gsf = is_published(found) and not is_toolbox(found)
     if is_gsf and Anatomy.of(found).arch == "resnet34":
-        return ('The published code calls this 34-layer backbone "resnet18"',)
+        return (_CALLED_18,)
     return ()
 
 
@@ -296,6 +265,6 @@ def _refusal(report: LoadReport, model: nn.Module) -> str:
     if "layer1.0.conv1.weight" in report.unexpected:
         return f"{text}: weights in torchvision's naming are for --pretrained {report.path}"
     text = f"{text} ({report.differences()})"
-    if report.notes and ours.arch == "resnet18":
+    if _CALLED_18 in report.notes and ours.arch == "resnet18":
         return f'{text}: use --arch resnet34, which the published code calls "resnet18"'
     return f"{text}: {report.holds.way_from(ours)}"
