@@ -5,7 +5,7 @@ Files are read as plain data (`weights_only=True`): whatever a file says, none o
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,20 +166,16 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
 
     Raises:
         InputError: the file cannot be read, is another backbone or another skeleton network, or
-            nothing in it fits.
+            has not all of a stream, or more than that, or nothing that fits.
     """
     report, fitting = _match(model, Path(path))
     ours = Anatomy.of(model.state_dict())
     wrong = [line for line in report.mismatched if not line.startswith(_HEADS)]
-    archs, skeletons = (report.holds.arch, ours.arch), (report.holds.skeleton, ours.skeleton)
-    is_other = (None not in archs and archs[0] != archs[1]) or (
-        skeletons[0] is not None
-        and skeletons[1] is not None
-        and not skeletons[0].fits(skeletons[1])
-    )
     encoder = {name for name in fitting if not name.startswith(_HEADS)}
-    if wrong or is_other or not encoder:
+    if wrong or _is_other(report.holds, ours) or not encoder:
         raise InputError(_refusal(report, model))
+    if _is_partial(report, encoder):
+        raise InputError(_refusal(report, model, "give all of the weights of such a network"))
     if not report.holds.has_features_of(ours):
         # A classifier of other features, whatever its shape.
         fitting = {name: fitting[name] for name in encoder}
@@ -202,6 +198,39 @@ _PARTS = (
     ("the fusion", ("attention_layer.", "feature_refinement_layer.")),
     ("the classifier", ("new_fc.", *_HEADS)),
 )
+
+
+# What is loaded whole or not at all.
+_WHOLE = ("base_model.", "pose_model.", "attention_layer.", "feature_refinement_layer.")
+
+
+def _is_other(theirs: Anatomy, ours: Anatomy) -> bool:
+    """Say whether both sides have a backbone, or a skeleton network, and it is not the same."""
+    if None not in (theirs.arch, ours.arch) and theirs.arch != ours.arch:
+        return True
+    if theirs.skeleton is None or ours.skeleton is None:
+        return False
+    return not theirs.skeleton.fits(ours.skeleton)
+
+
+def _is_partial(report: LoadReport, fitting: Collection[str]) -> bool:
+    """Say whether a part of the model is filled but for some tensors, or the file has more of it.
+
+    Args:
+        report: of a file without tensors of other shapes, but in classifiers.
+        fitting: names of the tensors that fit, in the model.
+    """
+    given, missing, more = (
+        [published_name(name) for name in names]
+        for names in (fitting, report.missing, report.unexpected)
+    )
+    for start in _WHOLE:
+        filled, lacks, has_more = (
+            any(name.startswith(start) for name in names) for names in (given, missing, more)
+        )
+        if (filled and lacks) or (has_more and (filled or lacks)):
+            return True
+    return False
 
 
 def _parts_without(own: Mapping[str, Tensor], fitting: Mapping[str, Tensor]) -> list[str]:
@@ -258,8 +287,14 @@ def _notes(found: Mapping[str, Tensor]) -> tuple[str, ...]:
     return ()
 
 
-def _refusal(report: LoadReport, model: nn.Module) -> str:
-    """Say in one line what the file is, what the model is, and what to do."""
+def _refusal(report: LoadReport, model: nn.Module, way: str = "") -> str:
+    """Say in one line what the file is, what the model is, and what to do.
+
+    Args:
+        report: what fits and what does not.
+        model: that was to be filled.
+        way: what to do where both are the same network.
+    """
     ours = Anatomy.of(model.state_dict())
     text = f"{report.path} holds {report.holds}, the model is {ours}"
     if "layer1.0.conv1.weight" in report.unexpected:
@@ -267,4 +302,6 @@ def _refusal(report: LoadReport, model: nn.Module) -> str:
     text = f"{text} ({report.differences()})"
     if _CALLED_18 in report.notes and ours.arch == "resnet18":
         return f'{text}: use --arch resnet34, which the published code calls "resnet18"'
+    if way and report.holds.gsf in (None, ours.gsf):
+        return f"{text}: {way}"
     return f"{text}: {report.holds.way_from(ours)}"

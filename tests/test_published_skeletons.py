@@ -246,6 +246,17 @@ def test_a_late_fusion_gives_its_pose_stream_to_a_pose_only_network(tmp_path):
     assert equal(source.encoder.pose, target.encoder)
 
 
+@pytest.mark.parametrize("make", [pose_network, late_fusion], ids=["alone", "late fusion"])
+@pytest.mark.parametrize("odd", ["one tensor", "half", "more"])
+def test_finetuning_takes_a_skeleton_network_whole_or_not_at_all(make, odd, tmp_path):
+    state = toolbox_state(pose_network(*STGCNPP))
+    names = {"one tensor": list(state)[:1], "half": list(state)[:300], "more": list(state)}[odd]
+    state = {name: state[name] for name in names}
+    state |= {"backbone.look_alike": torch.ones(1)} if odd == "more" else {}
+    path = write_pyskl(tmp_path / "c.pth", state)
+    assert ": give " in message_of(load_for_finetune, make(*STGCNPP), path)
+
+
 # ---------------------------------------------------------------- what a file tells
 
 

@@ -19,7 +19,6 @@ from models.weights import (
     backbone_weights,
     checkpoint_options,
     load_checkpoint,
-    load_for_finetune,
     read_checkpoint,
 )
 from opts import parse_pose_train_args, parse_train_args
@@ -202,44 +201,6 @@ def test_architectures_are_recognised_by_their_shapes(arch, width):
     assert (anatomy.arch, anatomy.width) == (arch, int(width))
     assert anatomy.gsf
     assert anatomy.channels == 3
-
-
-# ---------------------------------------------------------------- finetuning
-
-
-@pytest.mark.parametrize("form", ["published", "ours"])
-def test_defect_17_finetuning_loads_all_but_another_classifier(form, tmp_path):
-    source, target = model(classes=5), model(classes=2)
-    head = target.head.linear.weight.clone()
-    path = save(FORMATS[form](source.state_dict()), tmp_path / "c.pth.tar")
-    report = load_for_finetune(target, path)
-    assert report.matched == len(source.state_dict()) - 2
-    assert equal(source.encoder, target.encoder)
-    assert torch.equal(target.head.linear.weight, head)
-    assert "The classifier starts anew" in str(report)
-
-
-def test_finetuning_keeps_a_classifier_that_fits(tmp_path):
-    source, target = model(), model()
-    report = load_for_finetune(target, save(source.state_dict(), tmp_path / "c.pt"))
-    assert equal(source, target)
-    assert "anew" not in str(report)
-
-
-def test_finetuning_takes_an_rgb_stream_into_a_late_fusion(tmp_path):
-    source, target = model(classes=5), model(ATTENTION)
-    report = load_for_finetune(target, save(ours(source.state_dict()), tmp_path / "c.pt"))
-    assert equal(source.encoder.backbone, target.encoder.rgb.backbone)
-    assert any(name.startswith("encoder.pose.") for name in report.missing)
-
-
-def test_finetuning_refuses_another_backbone_and_what_has_nothing_in_common(tmp_path):
-    path = save(model(arch="resnet34").state_dict(), tmp_path / "34.pt")
-    assert "--arch resnet34" in message_of(load_for_finetune, model(), path)
-    wide = save(model("--width", "16").state_dict(), tmp_path / "16.pt")
-    assert "--width 16" in message_of(load_for_finetune, model(), wide)
-    skeletons = save(pose_model().state_dict(), tmp_path / "pose.pt")
-    assert "skeletons alone" in message_of(load_for_finetune, model(classes=5), skeletons)
 
 
 # ---------------------------------------------------------------- files that are no checkpoints
