@@ -16,7 +16,7 @@ from models.anatomy import Anatomy
 from models.skeleton.notes import told_classes, told_options
 from models.skeleton.published import is_toolbox
 from models.state_dicts import find_stored
-from models.stored import check_stored, is_dense, is_entry, shown
+from models.stored import check_stored, check_told, is_dense, is_entry, shown
 from models.weight_files import (
     FileFault,
     first_line,
@@ -151,6 +151,7 @@ def _toolbox_options(content: Any, path: Path) -> dict[str, Any]:
     state, meta = stored.tensors, stored.meta
     holds = Anatomy.of(state, meta)
     options = told_options(state, holds.skeleton, meta, path)
+    check_told(options, path, f"a {holds.skeleton} that nobody trained: its tensors say")
     classes = told_classes(meta, holds.classes)
     return {**options, "class_names": classes} if options and classes else options
 

@@ -25,7 +25,7 @@ from models.reading import (
 )
 from models.resnet_gsf import STEM_WIDTH
 from models.skeleton.published import as_pathway, is_toolbox
-from models.state_dicts import find_state, find_weights
+from models.state_dicts import find_state, find_weights, short
 from models.weight_files import FileFault, first_line
 
 __all__ = [
@@ -124,7 +124,8 @@ class LoadReport:
         """Count what does not match, with one example of each kind."""
         kinds = (
             (self.missing, "missing"),
-            (self.unexpected, "unexpected"),
+            # Of the file, which may call them anything.
+            (tuple(map(short, self.unexpected)), "unexpected"),
             (self.mismatched, "of another shape"),
         )
         return ", ".join(f"{len(v)} {what} (first: {v[0]})" for v, what in kinds if v)
