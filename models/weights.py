@@ -103,7 +103,7 @@ class LoadReport:
         matched: number of tensors loaded.
         missing: names that the model has and the file has not.
         unexpected: names that the file has and the model has not.
-        mismatched: names whose shapes differ, with both shapes.
+        mismatched: names whose shapes or kinds of numbers differ, with both.
         notes: what else a user should know, in sentences.
     """
 
@@ -126,7 +126,7 @@ class LoadReport:
             (self.missing, "missing"),
             # Of the file, which may call them anything.
             (tuple(map(short, self.unexpected)), "unexpected"),
-            (self.mismatched, "of another shape"),
+            (self.mismatched, "of another shape or type"),
         )
         return ", ".join(f"{len(v)} {what} (first: {v[0]})" for v, what in kinds if v)
 
@@ -261,21 +261,32 @@ def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]
     # Published names -> names in the file.
     names = as_pathway({published_name(name): name for name in found}, known)
     pairs = {name: found[names[key]] for name in own if (key := published_name(name)) in names}
-    fitting = {name: tensor for name, tensor in pairs.items() if tensor.shape == own[name].shape}
+    misfits = {name: why for name in pairs if (why := _misfit(pairs[name], own[name]))}
+    fitting = {name: tensor for name, tensor in pairs.items() if name not in misfits}
     report = LoadReport(
         path=path,
         holds=Anatomy.of(found, stored.meta),
         matched=len(fitting),
         missing=tuple(k for k in own if k not in pairs and not k.endswith("num_batches_tracked")),
         unexpected=tuple(name for key, name in names.items() if key not in known),
-        mismatched=tuple(
-            f"{name} {tuple(tensor.shape)} where the model has {tuple(own[name].shape)}"
-            for name, tensor in pairs.items()
-            if name not in fitting
-        ),
+        mismatched=tuple(f"{name} {why}" for name, why in misfits.items()),
         notes=(*_notes(found), *stored.notes),
     )
     return report, fitting
+
+
+def _misfit(given: Tensor, own: Tensor) -> str:
+    """Say how a tensor is none that the model can take; "" where it fits.
+
+    Floating-point numbers of any width fit each other. Whole numbers are no weights: whoever
+    stores them so keeps their scale elsewhere.
+    """
+    if given.shape != own.shape:
+        return f"{tuple(given.shape)} where the model has {tuple(own.shape)}"
+    if given.is_complex() or given.is_floating_point() != own.is_floating_point():
+        theirs, ours = (str(t.dtype).removeprefix("torch.") for t in (given, own))
+        return f"of {theirs} where the model has {ours}"
+    return ""
 
 
 _CALLED_18 = 'The published code calls this 34-layer backbone "resnet18"'

@@ -19,6 +19,7 @@ from models.weights import (
     backbone_weights,
     checkpoint_options,
     load_checkpoint,
+    load_for_finetune,
     read_checkpoint,
 )
 from opts import parse_pose_train_args, parse_train_args
@@ -167,6 +168,31 @@ def test_loading_what_fits_reports_the_rest(tmp_path):
     for part in ("1 missing (first: head.linear.bias)", "1 unexpected", "1 of another shape"):
         assert part in str(report)
         assert part in message_of(load_checkpoint, model(), path)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_do_not_fit(kind, tmp_path):
+    source, target = model(), model()
+    name = "encoder.backbone.bn1.weight"
+    state = source.state_dict() | {name: source.state_dict()[name].to(kind)}
+    path = save(state, tmp_path / "c.pt")
+    told = f"{name} of {str(kind)[6:]} where the model has float32"
+    assert told in message_of(load_checkpoint, target, path)
+    assert told in message_of(load_for_finetune, target, path)
+    assert load_checkpoint(target, path, strict=False).mismatched == (told,)
+    count = {"encoder.backbone.bn1.num_batches_tracked": torch.tensor(1.5)}
+    assert "of float32 where the model has int64" in message_of(
+        load_checkpoint, target, save(source.state_dict() | count, tmp_path / "c.pt")
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_numbers_of_any_width_fit(kind, tmp_path):
+    source, target = model(), model()
+    path = save(source.to(kind).state_dict(), tmp_path / "c.pt")
+    assert load_checkpoint(target, path).is_complete
+    assert target.head.linear.weight.dtype is torch.float32
+    assert torch.equal(target.head.linear.weight, source.head.linear.weight.float())
 
 
 def test_nothing_that_fits_is_an_error_even_when_not_strict(tmp_path):
