@@ -15,7 +15,9 @@ import torch
 from console import say
 from errors import InputError, printable
 from files import open_regular, replacing
+from models.reading import read_checkpoint
 from models.skeleton.catalogue import PublishedWeights, find_published, nearest_names
+from models.weight_files import FileFault
 
 _CHUNK = 2**20
 # The largest of them has 150 MB.
@@ -95,6 +97,7 @@ def _fetch(entry: PublishedWeights, path: Path, seconds: float, deadline: float)
                     f"what came is another file: its SHA-256 begins with {digest[:8]}, not with "
                     f"{entry.sha256}"
                 )
+        _check(mine)
         mine.replace(path)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
@@ -107,6 +110,18 @@ def _fetch(entry: PublishedWeights, path: Path, seconds: float, deadline: float)
         ) from None
     check = "compared" if entry.sha256 else f"none is published to compare; this one: {digest}"
     say(f"downloaded {entry.name} ({entry.toolbox}) to {path}, SHA-256 {check}")
+
+
+def _check(path: Path) -> None:
+    """Make sure that what came is a checkpoint: a server may answer with a page, or nothing.
+
+    Raises:
+        OSError: it is none.
+    """
+    try:
+        read_checkpoint(path)
+    except FileFault as error:
+        raise OSError(f"what came {error.fault}") from None
 
 
 def _reason(error: BaseException) -> str:

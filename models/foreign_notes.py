@@ -29,6 +29,22 @@ def nothing(*_: object) -> Nothing:
     return Nothing()
 
 
+def number(kind: object = None, value: object = None) -> object:
+    """Return a number of numpy as a pickle holds it; `Nothing` for all else.
+
+    Of a type alone numpy would make as many zero bytes as the type claims.
+
+    Args:
+        kind: its type.
+        value: its bytes.
+    """
+    if not isinstance(kind, np.dtype) or kind.char not in _NUMBERS:
+        return Nothing()
+    if type(value) is not bytes or len(value) != kind.itemsize:
+        return Nothing()
+    return np.frombuffer(value, kind)[0]
+
+
 # OpenMMLab's mmengine, which writes the checkpoints of MMAction2 1.x: the course of each loss with
 # the ways to average it, which a pickle fetches by `getattr`; and dicts of its configuration.
 _OBJECTS = (
@@ -52,12 +68,12 @@ def known_names() -> list[Any]:
 
     Numbers of numpy become such numbers: published files keep the best accuracy as one.
     """
-    scalar = np.float64(0).__reduce__()[0]  # its module has another name in numpy 1
+    # Its module has another name in numpy 1.
     scalars = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     return [
         np.dtype,
         *sorted({type(np.dtype(letter)) for letter in _NUMBERS}, key=str),
-        *((scalar, name) for name in scalars),
+        *((number, name) for name in scalars),
         *((Nothing, name) for name in _OBJECTS),
         *((nothing, name) for name in _FUNCTIONS),
         *((OrderedDict, name) for name in _DICTS),

@@ -15,7 +15,8 @@ from torch import Tensor
 from models.anatomy import Anatomy
 from models.skeleton.notes import told_classes, told_options
 from models.skeleton.published import is_toolbox
-from models.stored import check_stored, is_dense, is_entry, shown
+from models.state_dicts import find_stored
+from models.stored import check_stored, check_told, is_dense, is_entry, shown
 from models.weight_files import (
     FileFault,
     first_line,
@@ -144,15 +145,13 @@ def checkpoint_options(path: Path) -> dict[str, Any]:
 
 
 def _toolbox_options(content: Any, path: Path) -> dict[str, Any]:
-    parts = content if isinstance(content, Mapping) else {}
-    found, meta = parts.get("state_dict", content), parts.get("meta")
-    if not _is_state(found):
+    stored = find_stored(content, path)
+    if stored is None or not is_toolbox(stored.tensors):
         return {}
-    state = {name.removeprefix("module."): tensor for name, tensor in found.items()}
-    if not is_toolbox(state):
-        return {}
+    state, meta = stored.tensors, stored.meta
     holds = Anatomy.of(state, meta)
     options = told_options(state, holds.skeleton, meta, path)
+    check_told(options, path, f"a {holds.skeleton} that nobody trained: its tensors say")
     classes = told_classes(meta, holds.classes)
     return {**options, "class_names": classes} if options and classes else options
 

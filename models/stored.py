@@ -102,14 +102,7 @@ def check_stored(content: Mapping[str, Any], path: Path) -> None:
     options = content.get("args", {})
     if not isinstance(options, Mapping) or not _is_told(options):
         raise FileFault(path, f"holds damaged options ({shown(options)})")
-    for name in RULES.keys() & options.keys():
-        holds, text = RULES[name]
-        if not holds(options[name]):
-            raise FileFault(
-                path,
-                f"holds damaged options: it says {name} {shown(options[name])}, which should be "
-                f"{text}",
-            )
+    check_told(options, path, "damaged options: it says")
     if not _is_names_or_none(content.get("classes")):
         raise FileFault(path, f"holds damaged classes ({shown(content['classes'])})")
     clips = content.get("clips") or {}
@@ -117,6 +110,24 @@ def check_stored(content: Mapping[str, Any], path: Path) -> None:
         raise FileFault(path, "holds damaged fingerprints of its clips")
     if not _is_facts(content.get("data") or {}):
         raise FileFault(path, "holds damaged facts of its data")
+
+
+def check_told(options: Mapping[str, Any], path: Path, what: str) -> None:
+    """Make sure that options can be those of a network.
+
+    Args:
+        options: by name; those that are absent are not asked for.
+        path: of the file that tells them, for messages.
+        what: it holds, in words before the option that is wrong.
+
+    Raises:
+        FileFault: one of them is of another kind, or beyond its limits.
+    """
+    for name in RULES.keys() & options.keys():
+        holds, text = RULES[name]
+        if not holds(options[name]):
+            fault = f"holds {what} {name} {shown(options[name])}, which should be {text}"
+            raise FileFault(path, fault)
 
 
 def shown(value: object) -> str:

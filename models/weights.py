@@ -5,11 +5,10 @@ Files are read as plain data (`weights_only=True`): whatever a file says, none o
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,8 @@ from models.reading import (
     read_training_state,
 )
 from models.resnet_gsf import STEM_WIDTH
-from models.skeleton.published import as_pathway, is_toolbox, weights_alone
-from models.stored import is_entry
+from models.skeleton.published import as_pathway, is_toolbox
+from models.state_dicts import find_state, find_weights, short
 from models.weight_files import FileFault, first_line
 
 __all__ = [
@@ -41,12 +40,6 @@ __all__ = [
     "read_checkpoint",
     "read_training_state",
 ]
-
-# Where a state dict may lie in a checkpoint: ours, published, published by GSF alone.
-STATE_KEYS = ("model", "model_state_dict", "state_dict")
-# What DataParallel and torch.compile put before every name.
-WRAPPERS = ("module.", "_orig_mod.")
-
 
 # ---------------------------------------------------------------- ImageNet and torchvision files
 
@@ -97,32 +90,6 @@ def backbone_weights(arch: str, pretrained: str, width: int) -> dict[str, Tensor
         ) from error
 
 
-# ---------------------------------------------------------------- finding
-
-
-def find_state(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what `read_checkpoint` returned; wrappers' prefixes are removed.
-
-    Raises:
-        InputError: there is none.
-    """
-    inner = [content.get(key) for key in STATE_KEYS] if isinstance(content, Mapping) else []
-    for state in (*inner, content):
-        if isinstance(state, Mapping) and state and all(map(is_entry, state.items())):
-            return weights_alone({_without_wrappers(key): value for key, value in state.items()})
-    keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else "no keys"
-    raise InputError(
-        f"{path} holds no weights (a {type(content).__name__} with {keys}): give a state dict, or "
-        f"a dict that has one under {', '.join(STATE_KEYS)}"
-    )
-
-
-def _without_wrappers(key: str) -> str:
-    for prefix in WRAPPERS:
-        key = key.removeprefix(prefix)
-    return key
-
-
 # ---------------------------------------------------------------- loading
 
 
@@ -136,7 +103,7 @@ class LoadReport:
         matched: number of tensors loaded.
         missing: names that the model has and the file has not.
         unexpected: names that the file has and the model has not.
-        mismatched: names whose shapes differ, with both shapes.
+        mismatched: names whose shapes or kinds of numbers differ, with both.
         notes: what else a user should know, in sentences.
     """
 
@@ -157,8 +124,9 @@ class LoadReport:
         """Count what does not match, with one example of each kind."""
         kinds = (
             (self.missing, "missing"),
-            (self.unexpected, "unexpected"),
-            (self.mismatched, "of another shape"),
+            # Of the file, which may call them anything.
+            (tuple(map(short, self.unexpected)), "unexpected"),
+            (self.mismatched, "of another shape or type"),
         )
         return ", ".join(f"{len(v)} {what} (first: {v[0]})" for v, what in kinds if v)
 
@@ -199,20 +167,16 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
 
     Raises:
         InputError: the file cannot be read, is another backbone or another skeleton network, or
-            nothing in it fits.
+            has not all of a stream, or more than that, or nothing that fits.
     """
     report, fitting = _match(model, Path(path))
     ours = Anatomy.of(model.state_dict())
     wrong = [line for line in report.mismatched if not line.startswith(_HEADS)]
-    archs, skeletons = (report.holds.arch, ours.arch), (report.holds.skeleton, ours.skeleton)
-    is_other = (None not in archs and archs[0] != archs[1]) or (
-        skeletons[0] is not None
-        and skeletons[1] is not None
-        and not skeletons[0].fits(skeletons[1])
-    )
     encoder = {name for name in fitting if not name.startswith(_HEADS)}
-    if wrong or is_other or not encoder:
+    if wrong or _is_other(report.holds, ours) or not encoder:
         raise InputError(_refusal(report, model))
+    if _is_partial(report, encoder):
+        raise InputError(_refusal(report, model, "give all of the weights of such a network"))
     if not report.holds.has_features_of(ours):
         # A classifier of other features, whatever its shape.
         fitting = {name: fitting[name] for name in encoder}
@@ -237,6 +201,39 @@ _PARTS = (
 )
 
 
+# What is loaded whole or not at all.
+_WHOLE = ("base_model.", "pose_model.", "attention_layer.", "feature_refinement_layer.")
+
+
+def _is_other(theirs: Anatomy, ours: Anatomy) -> bool:
+    """Say whether both sides have a backbone, or a skeleton network, and it is not the same."""
+    if None not in (theirs.arch, ours.arch) and theirs.arch != ours.arch:
+        return True
+    if theirs.skeleton is None or ours.skeleton is None:
+        return False
+    return not theirs.skeleton.fits(ours.skeleton)
+
+
+def _is_partial(report: LoadReport, fitting: Collection[str]) -> bool:
+    """Say whether a part of the model is filled but for some tensors, or the file has more of it.
+
+    Args:
+        report: of a file without tensors of other shapes, but in classifiers.
+        fitting: names of the tensors that fit, in the model.
+    """
+    given, missing, more = (
+        [published_name(name) for name in names]
+        for names in (fitting, report.missing, report.unexpected)
+    )
+    for start in _WHOLE:
+        filled, lacks, has_more = (
+            any(name.startswith(start) for name in names) for names in (given, missing, more)
+        )
+        if (filled and lacks) or (has_more and (filled or lacks)):
+            return True
+    return False
+
+
 def _parts_without(own: Mapping[str, Tensor], fitting: Mapping[str, Tensor]) -> list[str]:
     """List the parts of a model that none of the tensors are for."""
     has, given = ({published_name(name) for name in names} for names in (own, fitting))
@@ -257,45 +254,66 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _match(model: nn.Module, path: Path) -> tuple[LoadReport, dict[str, Tensor]]:
     """Compare a file with a model; return the tensors that fit, under the model's names."""
-    content = read_checkpoint(path)
-    found = find_state(content, path)
-    meta = content.get("meta") if isinstance(content, Mapping) else None
+    stored = find_weights(read_checkpoint(path), path)
+    found = stored.tensors
     own = model.state_dict()
     known = {published_name(name) for name in own}
     # Published names -> names in the file.
     names = as_pathway({published_name(name): name for name in found}, known)
     pairs = {name: found[names[key]] for name in own if (key := published_name(name)) in names}
-    fitting = {name: tensor for name, tensor in pairs.items() if tensor.shape == own[name].shape}
+    misfits = {name: why for name in pairs if (why := _misfit(pairs[name], own[name]))}
+    fitting = {name: tensor for name, tensor in pairs.items() if name not in misfits}
     report = LoadReport(
         path=path,
-        holds=Anatomy.of(found, meta),
+        holds=Anatomy.of(found, stored.meta),
         matched=len(fitting),
         missing=tuple(k for k in own if k not in pairs and not k.endswith("num_batches_tracked")),
         unexpected=tuple(name for key, name in names.items() if key not in known),
-        mismatched=tuple(
-            f"{name} {tuple(tensor.shape)} where the model has {tuple(own[name].shape)}"
-            for name, tensor in pairs.items()
-            if name not in fitting
-        ),
-        notes=_notes(found),
+        mismatched=tuple(f"{name} {why}" for name, why in misfits.items()),
+        notes=(*_notes(found), *stored.notes),
     )
     return report, fitting
+
+
+def _misfit(given: Tensor, own: Tensor) -> str:
+    """Say how a tensor is none that the model can take; "" where it fits.
+
+    Floating-point numbers of any width fit each other. Whole numbers are no weights: whoever
+    stores them so keeps their scale elsewhere.
+    """
+    if given.shape != own.shape:
+        return f"{tuple(given.shape)} where the model has {tuple(own.shape)}"
+    if given.is_complex() or given.is_floating_point() != own.is_floating_point():
+        theirs, ours = (str(t.dtype).removeprefix("torch.") for t in (given, own))
+        return f"of {theirs} where the model has {ours}"
+    return ""
+
+
+_CALLED_18 = 'The published code calls this 34-layer backbone "resnet18"'
 
 
 def _notes(found: Mapping[str, Tensor]) -> tuple[str, ...]:
     is_gsf = is_published(found) and not is_toolbox(found)
     if is_gsf and Anatomy.of(found).arch == "resnet34":
-        return ('The published code calls this 34-layer backbone "resnet18"',)
+        return (_CALLED_18,)
     return ()
 
 
-def _refusal(report: LoadReport, model: nn.Module) -> str:
-    """Say in one line what the file is, what the model is, and what to do."""
+def _refusal(report: LoadReport, model: nn.Module, way: str = "") -> str:
+    """Say in one line what the file is, what the model is, and what to do.
+
+    Args:
+        report: what fits and what does not.
+        model: that was to be filled.
+        way: what to do where both are the same network.
+    """
     ours = Anatomy.of(model.state_dict())
     text = f"{report.path} holds {report.holds}, the model is {ours}"
     if "layer1.0.conv1.weight" in report.unexpected:
         return f"{text}: weights in torchvision's naming are for --pretrained {report.path}"
     text = f"{text} ({report.differences()})"
-    if report.notes and ours.arch == "resnet18":
+    if _CALLED_18 in report.notes and ours.arch == "resnet18":
         return f'{text}: use --arch resnet34, which the published code calls "resnet18"'
+    if way and report.holds.gsf in (None, ours.gsf):
+        return f"{text}: {way}"
     return f"{text}: {report.holds.way_from(ours)}"

@@ -246,6 +246,17 @@ def test_a_late_fusion_gives_its_pose_stream_to_a_pose_only_network(tmp_path):
     assert equal(source.encoder.pose, target.encoder)
 
 
+@pytest.mark.parametrize("make", [pose_network, late_fusion], ids=["alone", "late fusion"])
+@pytest.mark.parametrize("odd", ["one tensor", "half", "more"])
+def test_finetuning_takes_a_skeleton_network_whole_or_not_at_all(make, odd, tmp_path):
+    state = toolbox_state(pose_network(*STGCNPP))
+    names = {"one tensor": list(state)[:1], "half": list(state)[:300], "more": list(state)}[odd]
+    state = {name: state[name] for name in names}
+    state |= {"backbone.look_alike": torch.ones(1)} if odd == "more" else {}
+    path = write_pyskl(tmp_path / "c.pth", state)
+    assert ": give " in message_of(load_for_finetune, make(*STGCNPP), path)
+
+
 # ---------------------------------------------------------------- what a file tells
 
 
@@ -298,12 +309,15 @@ def test_several_streams_in_one_network_are_told_by_the_configuration(tmp_path):
     assert "pose_streams" not in checkpoint_options(path)
 
 
+UNPRINTABLE = [["a", "b", "c", "d", odd] for odd in ("\x1b[2J", "e\nerror: f", "\u202e", "e" * 300)]
+
+
 def test_classes_are_told_if_they_are_as_many_as_the_network_knows(tmp_path):
     state = toolbox_state(pose_network(*STGCNPP))
     names = ["a", "b", "c", "d", "e"]
     path = write_mmaction2(tmp_path / "c.pth", state, classes=names)
     assert checkpoint_options(path)["class_names"] == names
-    for odd in (names[:4], ["a"] * 5, [1, 2, 3, 4, 5], "abcde"):
+    for odd in (names[:4], ["a"] * 5, [1, 2, 3, 4, 5], "abcde", *UNPRINTABLE):
         path = write_mmaction2(tmp_path / "c.pth", state, classes=odd)
         assert "class_names" not in checkpoint_options(path)
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.hostile_files import hostile_files
 from errors import InputError
-from models.foreign_notes import Nothing, known_names, nothing
+from models.foreign_notes import Nothing, known_names, nothing, number
 from models.reading import checkpoint_options, read_checkpoint
 from models.weights import load_checkpoint
 from tests.toolbox_files import pose_network, toolbox_state, write_mmaction2, write_pyskl
@@ -158,6 +158,24 @@ def test_huge_arrays_take_no_memory(tmp_path):
     path = tmp_path / "c.pth"
     path.write_bytes(archive(b"\x80\x02" + steps + b"K\x01\x87R."))
     assert type(read_checkpoint(path)) is Nothing
+
+
+@pytest.mark.parametrize("letters", ["V100000000", "S100000000", "O", "f8"])
+def test_numbers_without_their_bytes_take_no_memory(letters, tmp_path):
+    steps = named("numpy.core.multiarray", "scalar") + named("numpy", "dtype")
+    steps += pickle.dumps((letters, False, True), 2)[2:-1] + b"R\x85R"
+    path = tmp_path / "c.pth"
+    path.write_bytes(archive(b"\x80\x02" + steps + b"."))
+    assert type(read_checkpoint(path)) is Nothing
+
+
+@pytest.mark.parametrize("letter", "?bBhHiIlLqQefd")
+def test_plain_numbers_are_numbers(letter):
+    value = np.dtype(letter).type(1)
+    assert number(value.dtype, value.tobytes()) == value
+    assert type(number(value.dtype, value.tobytes())) is type(value)
+    for odd in ((value.dtype, value.tobytes() * 2), (np.dtype("V1"), b"x"), (letter, b"x"), ()):
+        assert type(number(*odd)) is Nothing
 
 
 def test_no_hostile_file_is_run(tmp_path):

@@ -1,6 +1,7 @@
 """Published weights by name: fetched once, whole or not at all, compared, or one line."""
 
 import hashlib
+import io
 import threading
 import time
 from dataclasses import replace
@@ -22,11 +23,20 @@ from models.skeleton.catalogue import (
 from models.skeleton.published import TITLES
 
 NAME = "stgcnpp/ntu60-xsub-2d-joint"
-DATA = b"weights" * 200_000
+
+
+def weights() -> bytes:
+    out = io.BytesIO()
+    torch.save({"state_dict": {"w": torch.zeros(350_000)}}, out)
+    return out.getvalue()
+
+
+DATA = weights()
+PAGE = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Gives DATA, as the path says: whole, cut, slow, never, not."""
+    """Gives DATA, as the path says: whole, cut, slow, never, not, or something else."""
 
     asked: list[str]
     over: threading.Event
@@ -37,6 +47,10 @@ class Answers(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
+        if self.path in ("/page", "/empty"):
+            self.end_headers()
+            self.wfile.write(PAGE if self.path == "/page" else b"")
+            return
         if self.path != "/unsized":
             self.send_header("Content-Length", str(len(DATA)))
         self.end_headers()
@@ -119,7 +133,9 @@ def test_without_a_published_sum_the_user_gets_that_of_the_file(server, capsys):
     ("path", "sha256", "reason"),
     [
         ("/absent", None, "404"),
-        ("/cut", None, "1,000 of 1,400,000 bytes came"),
+        ("/cut", None, f"1,000 of {len(DATA):,} bytes came"),
+        ("/page", "", "what came is no checkpoint, or damaged"),
+        ("/empty", "", "what came is no checkpoint, or damaged (it is empty)"),
         ("/whole", "00000000", "its SHA-256 begins with"),
     ],
 )

@@ -170,6 +170,31 @@ def test_loading_what_fits_reports_the_rest(tmp_path):
         assert part in message_of(load_checkpoint, model(), path)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_do_not_fit(kind, tmp_path):
+    source, target = model(), model()
+    name = "encoder.backbone.bn1.weight"
+    state = source.state_dict() | {name: source.state_dict()[name].to(kind)}
+    path = save(state, tmp_path / "c.pt")
+    told = f"{name} of {str(kind)[6:]} where the model has float32"
+    assert told in message_of(load_checkpoint, target, path)
+    assert told in message_of(load_for_finetune, target, path)
+    assert load_checkpoint(target, path, strict=False).mismatched == (told,)
+    count = {"encoder.backbone.bn1.num_batches_tracked": torch.tensor(1.5)}
+    assert "of float32 where the model has int64" in message_of(
+        load_checkpoint, target, save(source.state_dict() | count, tmp_path / "c.pt")
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_numbers_of_any_width_fit(kind, tmp_path):
+    source, target = model(), model()
+    path = save(source.to(kind).state_dict(), tmp_path / "c.pt")
+    assert load_checkpoint(target, path).is_complete
+    assert target.head.linear.weight.dtype is torch.float32
+    assert torch.equal(target.head.linear.weight, source.head.linear.weight.float())
+
+
 def test_nothing_that_fits_is_an_error_even_when_not_strict(tmp_path):
     path = save({"other.weight": torch.zeros(3)}, tmp_path / "c.pt")
     with pytest.raises(InputError, match="1 unexpected"):
@@ -202,44 +227,6 @@ def test_architectures_are_recognised_by_their_shapes(arch, width):
     assert (anatomy.arch, anatomy.width) == (arch, int(width))
     assert anatomy.gsf
     assert anatomy.channels == 3
-
-
-# ---------------------------------------------------------------- finetuning
-
-
-@pytest.mark.parametrize("form", ["published", "ours"])
-def test_defect_17_finetuning_loads_all_but_another_classifier(form, tmp_path):
-    source, target = model(classes=5), model(classes=2)
-    head = target.head.linear.weight.clone()
-    path = save(FORMATS[form](source.state_dict()), tmp_path / "c.pth.tar")
-    report = load_for_finetune(target, path)
-    assert report.matched == len(source.state_dict()) - 2
-    assert equal(source.encoder, target.encoder)
-    assert torch.equal(target.head.linear.weight, head)
-    assert "The classifier starts anew" in str(report)
-
-
-def test_finetuning_keeps_a_classifier_that_fits(tmp_path):
-    source, target = model(), model()
-    report = load_for_finetune(target, save(source.state_dict(), tmp_path / "c.pt"))
-    assert equal(source, target)
-    assert "anew" not in str(report)
-
-
-def test_finetuning_takes_an_rgb_stream_into_a_late_fusion(tmp_path):
-    source, target = model(classes=5), model(ATTENTION)
-    report = load_for_finetune(target, save(ours(source.state_dict()), tmp_path / "c.pt"))
-    assert equal(source.encoder.backbone, target.encoder.rgb.backbone)
-    assert any(name.startswith("encoder.pose.") for name in report.missing)
-
-
-def test_finetuning_refuses_another_backbone_and_what_has_nothing_in_common(tmp_path):
-    path = save(model(arch="resnet34").state_dict(), tmp_path / "34.pt")
-    assert "--arch resnet34" in message_of(load_for_finetune, model(), path)
-    wide = save(model("--width", "16").state_dict(), tmp_path / "16.pt")
-    assert "--width 16" in message_of(load_for_finetune, model(), wide)
-    skeletons = save(pose_model().state_dict(), tmp_path / "pose.pt")
-    assert "skeletons alone" in message_of(load_for_finetune, model(classes=5), skeletons)
 
 
 # ---------------------------------------------------------------- files that are no checkpoints

@@ -17,7 +17,7 @@ from ops.skeleton import ALIASES, LAYOUTS
 PYSKL, MMACTION2 = "PYSKL", "MMAction2"
 _STREAMS = {"j": "joint", "b": "bone", "jm": "joint_motion", "bm": "bone_motion"}
 _MOST_CONFIG = 200_000  # characters; real ones have some thousand
-
+_MOST_NAME = 200  # characters of the name of a class
 # That published data hold; a note may say anything.
 _MOST_PEOPLE = 10
 
@@ -78,15 +78,23 @@ def told_options(
 
 
 def told_classes(meta: object, count: int | None) -> list[str] | None:
-    """Return the names of `count` classes if a file of a toolbox has them beside its tensors."""
+    """Return the names of `count` classes if a file of a toolbox has them beside its tensors.
+
+    Names that a terminal cannot show are none.
+    """
     notes = meta if isinstance(meta, Mapping) else {}
     dataset = notes.get("dataset_meta")
     inner = dataset.get("classes") if isinstance(dataset, Mapping) else None
     names = inner or notes.get("CLASSES")
     if not isinstance(names, list | tuple) or len(names) != count:
         return None
-    is_text = all(type(name) is str and 0 < len(name) <= 4096 for name in names)
-    return list(names) if is_text and len(set(names)) == len(names) else None
+    are_names = all(map(_is_class_name, names))
+    return list(names) if are_names and len(set(names)) == len(names) else None
+
+
+def _is_class_name(name: object) -> bool:
+    """Say whether this is text that a terminal and a table can show."""
+    return type(name) is str and 0 < len(name) <= _MOST_NAME and name.isprintable()
 
 
 def _rgbpose_streams(network: SkeletonNetwork, config: str, file_name: str) -> str:

@@ -77,7 +77,9 @@ def as_pathway(given: dict[str, str], own: Collection[str]) -> dict[str, str]:
     renamed = {}
     for name, in_file in given.items():
         old, new = next((pair for pair in starts if name.startswith(pair[0])), ("", ""))
-        renamed[new + name.removeprefix(old)] = in_file
+        target = new + name.removeprefix(old)
+        # Where the file has that name as well, this tensor is for nothing.
+        renamed[name if target in given else target] = in_file
     return renamed
 
 
