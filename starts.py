@@ -10,12 +10,21 @@ import torch
 from console import say, warn
 from datasets.clips import ClipDataset
 from datasets.opening import DataSource
+from errors import InputError
 from models import Network, build_model
 from models.anatomy import Anatomy
 from models.downloads import resolve_weights
 from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
 from models.skeleton.rgbpose_start import initialise_from_streams
-from models.weights import checkpoint_options, find_state, load_for_finetune, read_checkpoint
+from models.weights import (
+    CLASSIFIER_PART,
+    RGB_PART,
+    LoadReport,
+    checkpoint_options,
+    find_state,
+    load_for_finetune,
+    read_checkpoint,
+)
 from options.skeletons import layout_of, sees_whole_clips
 from seen_clips import START, clips_of_start
 
@@ -52,7 +61,10 @@ def initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) 
         args = argparse.Namespace(**{**vars(args), "pretrained": "none"})
     model = build_model(args, len(source.classes))
     if len(start) == 1:
-        say(str(load_for_finetune(model, start[0])))
+        report = load_for_finetune(model, start[0])
+        say(str(report))
+        if args.feature_extractor:
+            _refuse_noise(args, report)
         _say_other_views(args, start[0])
     elif start:
         assert isinstance(model, RGBPoseConv3D)
@@ -60,6 +72,21 @@ def initial_model(args: argparse.Namespace, source: DataSource, *, fresh: bool) 
     if args.feature_extractor:
         model.freeze_encoder()
     return model
+
+
+def _refuse_noise(args: argparse.Namespace, report: LoadReport) -> None:
+    """Refuse to freeze what is not trained.
+
+    Raises:
+        InputError: a part of the network beside its classifier would stay as it was drawn.
+    """
+    trained = {CLASSIFIER_PART} | ({RGB_PART} if args.pretrained != "none" else set())
+    drawn = [part for part in report.anew if part not in trained]
+    if drawn:
+        raise InputError(
+            f"--feature_extractor trains the classifier alone, and {report.path} has no weights of "
+            f"{' and '.join(drawn)}: train with --finetune, or give weights of the whole network"
+        )
 
 
 def _say_other_views(args: argparse.Namespace, weights: Path) -> None:

@@ -105,6 +105,7 @@ class LoadReport:
         unexpected: names that the file has and the model has not.
         mismatched: names whose shapes or kinds of numbers differ, with both.
         notes: what else a user should know, in sentences.
+        anew: parts of the model that the file has nothing of, as texts call them.
     """
 
     path: Path
@@ -114,6 +115,7 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -187,17 +189,18 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
         return report
     parts = " and ".join(filter(None, (", ".join(new[:-1]), new[-1])))
     note = f"{parts[0].upper()}{parts[1:]} start{'s' * (len(new) == 1)} anew"
-    return replace(report, notes=(*report.notes, note))
+    return replace(report, notes=(*report.notes, note), anew=tuple(new))
 
 
+RGB_PART, CLASSIFIER_PART = "the RGB stream", "the classifier"
 # Classifiers: of the network, and in training of each stream of a late fusion.
 _HEADS = ("head.", "rgb_head.", "pose_head.")
 # Parts of a model by the start of their published names, as texts call them.
 _PARTS = (
-    ("the RGB stream", ("base_model.",)),
+    (RGB_PART, ("base_model.",)),
     ("the pose stream", ("pose_model.",)),
     ("the fusion", ("attention_layer.", "feature_refinement_layer.")),
-    ("the classifier", ("new_fc.", *_HEADS)),
+    (CLASSIFIER_PART, ("new_fc.", *_HEADS)),
 )
 
 

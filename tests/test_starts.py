@@ -72,6 +72,17 @@ def test_rgb_beside_weights_of_skeletons_begins_as_it_is_asked_to(pickle, tmp_pa
         assert torch.equal(tensor, backbone[name]), name
 
 
+def test_what_is_not_trained_is_not_frozen(pickle):
+    skeletons = train(pickle(), "--pose_model", "stgcnpp", "--num_people", 2)
+    line = ["--dataset", "synthetic", "--arch", "resnet18", "--width", "8", "--pretrained", "none"]
+    line += ["--pose_model", "stgcnpp", "--late_fusion_poses_attention", "--feature_extractor"]
+    args = parse_train_args([*line, "--checkpoint_path", str(skeletons / "last.pth.tar")])
+    args.skeleton_layout = "coco17"
+    source = argparse.Namespace(classes=("a", "b"))
+    with pytest.raises(InputError, match="has no weights of the RGB stream and the fusion: train"):
+        initial_model(args, source, fresh=True)
+
+
 def test_joints_of_another_layout_are_told(pickle, tmp_path, capsys):
     first = train(pickle(joints=25), "--pose_model", "stgcnpp", "--skeleton_layout", "ntu25")
     start = ["--finetune", "--checkpoint_path", first / "last.pth.tar", "--resume", "none"]
