@@ -16,6 +16,7 @@ from console import say, warn
 from deployment.networks import Network, load_network
 from errors import InputError, one_line, printable, run_script
 from machine import StopRequest, choose_device, prepare_cpu
+from models.downloads import resolve_weights
 from models.estimators import Estimator, EstimatorOpts, build_estimator
 from options.predicting import parse_predict_args
 from prediction import Predictor, Settings
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> list[VideoResult]:
         )
     folders = places_of(sources, args)
     device = choose_device(args.device, args.gpus)
-    network = load_network(args.weights, device)
+    network = load_network(resolve_weights(args.weights), device)
     settings = settings_of(args, network.config.classes)
     predictor = Predictor(
         network, settings, build_poses(args, device), args.pose_every, args.pose_batch

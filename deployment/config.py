@@ -70,14 +70,16 @@ class ModelConfig:
         """
         options = checkpoint_options(path)
         missing = [name for name in KEPT_OPTIONS if name not in options]
-        if missing or not options.get("class_names"):
+        classes = options.get("class_names")
+        if missing or not classes:
+            network = "" if "fusion" in options else " and the options of its network"
             raise InputError(
                 f"{path} does not say {missing[0] if missing else 'its classes'}, only checkpoints "
                 f"of this project do (format {FORMAT}): make a model folder of it with "
-                "tools/export.py and the options of its network"
+                f"tools/export.py{network}{'' if classes else ' and --class_names'}"
             )
         data = read_checkpoint(path).get("data")
-        return cls.checked(options, options["class_names"], data, path)
+        return cls.checked(options, classes, data, path)
 
     @classmethod
     def of_json(cls, text: str | bytes, where: object) -> Self:

@@ -23,7 +23,7 @@ _CHUNK = 2**20
 # The largest of them has 150 MB.
 _MOST_BYTES = 2**31
 # What files of weights are called: such a text is a path, not a name.
-_ENDINGS = (".pth", ".pt", ".tar", ".safetensors", ".bin", ".ckpt")
+_ENDINGS = (".pth", ".pt", ".tar", ".safetensors", ".bin", ".ckpt", ".onnx")
 
 
 def weights_folder() -> Path:

@@ -23,7 +23,12 @@ def export_parser() -> OneLineParser:
         epilog="example: python tools/export.py --weights <run>/best.pth.tar --output model",
     )
     group = parser.add_argument_group("what and where")
-    group.add_argument("--weights", type=Path, required=True, help="checkpoint, or a model folder")
+    group.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="checkpoint, a model folder, or the name of published weights",
+    )
     group.add_argument(
         "--output", type=Path, help="the model folder; default: model/ beside the checkpoint"
     )
@@ -114,6 +119,14 @@ def _is_repo(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", text, re.A) is not None
 
 
+# Of files that tell their network, and of those that do not.
+_UNSAID = {
+    True: "its classes: give --class_names, in order of the label",
+    False: "its classes and its network: give --class_names and the options of the network, such "
+    "as --arch resnet18 --gsf --num_segments 16",
+}
+
+
 def describe_foreign(
     args: argparse.Namespace, told: Mapping[str, Any] = MappingProxyType({})
 ) -> argparse.Namespace:
@@ -135,10 +148,7 @@ def describe_foreign(
     unsaid = {name: value for name, value in told.items() if name not in args.given}
     args = argparse.Namespace(**{**vars(args), **unsaid})
     if not args.class_names:
-        parser.error(
-            f"{args.weights} does not say its classes and its network: give --class_names and the "
-            "options of the network, such as --arch resnet18 --gsf --num_segments 16"
-        )
+        parser.error(f"{args.weights} does not say {_UNSAID[bool(told)]}")
     described = argparse.Namespace(**{**vars(args), "pose_weights": None, "dataset": None})
     check_model(parser, described)
     return described

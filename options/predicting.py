@@ -51,7 +51,8 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         required=True,
-        help="a checkpoint, a folder that tools/export.py made, or its .onnx",
+        help="a checkpoint, a folder that tools/export.py made, its .onnx, or the name of "
+        "published weights",
     )
     group.add_argument(
         "--source",

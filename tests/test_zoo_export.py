@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import predict
 from deployment.checks import check_data
 from deployment.config import KEPT_OPTIONS, ModelConfig
 from deployment.folder import CONFIG, write_config, write_weights
@@ -17,13 +18,17 @@ from deployment.networks import TorchNetwork, load_network
 from deployment.onnx_export import example_batch, export_onnx
 from deployment.onnx_network import OnnxNetwork
 from errors import InputError
+from models.skeleton.catalogue import CATALOGUE
 from models.skeleton.trunk import SkeletonGCN
 from ops.conversion import describe_layout
 from ops.skeleton import COCO17, NTU25
 from options.exporting import describe_foreign, parse_export_args
 from options.skeletons import EARLIER_DEFAULTS
 from tests.making_models import config_of, model_of, write_checkpoint
+from tests.making_videos import write_video
 from tests.making_zoo import CPU, ZOO, zoo_config, zoo_network
+from tests.toolbox_files import pose_network, toolbox_state, write_pyskl
+from tools import export
 from tools.export import source_options
 
 INPUTS = {
@@ -286,6 +291,47 @@ def test_what_a_published_file_tells_need_not_be_said(capsys):
     with pytest.raises(SystemExit):
         describe_foreign(other, told_options)
     assert "holds a network with pose_model stgcnpp" in capsys.readouterr().err
+
+
+def test_the_message_names_only_what_a_file_does_not_tell(capsys):
+    args = parse_export_args(["--weights", "x.pth"])
+    for told_options, unsaid in (
+        ({"fusion": "pose"}, "its classes: give --class_names, in order of the label (see"),
+        ({}, "its classes and its network: give --class_names and the options of the network"),
+    ):
+        with pytest.raises(SystemExit):
+            describe_foreign(args, told_options)
+        assert f"x.pth does not say {unsaid}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Put published weights where downloads lie; return their name and their file."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    name = "pyskl/stgcnpp/ntu60-xsub-2d-joint"
+    path = tmp_path / "hub" / "checkpoints" / CATALOGUE[name].file_name
+    path.parent.mkdir(parents=True)
+    return name, write_pyskl(path, toolbox_state(pose_network("--pose_model", "stgcnpp")))
+
+
+def test_published_weights_are_exported_by_their_name(published, tmp_path, capsys):
+    name, path = published
+    line = ["--weights", name, "--formats", "safetensors", "--clips", "1", "--class_names"]
+    line += ["a", "b", "c", "d", "e", "--pose_frames", "8"]
+    with pytest.raises(InputError, match=f"{name} are published weights: add --output"):
+        export.main(line)
+    folder = export.main([*line, "--output", str(tmp_path / "model")])
+    assert load_network(folder, CPU).config.options["pose_normalize"] == "image"
+    assert str(path) in capsys.readouterr().out
+
+
+def test_predictions_take_names_of_published_weights(published, tmp_path):
+    name, path = published
+    write_video(tmp_path / "a.mp4", 5)
+    with pytest.raises(InputError) as caught:
+        predict.main(["--weights", name, "--source", str(tmp_path / "a.mp4"), "--no_video"])
+    assert str(caught.value).startswith(f"{path} does not say ")
+    assert str(caught.value).endswith("a model folder of it with tools/export.py and --class_names")
 
 
 def test_models_of_earlier_releases_are_built_as_before():

@@ -39,6 +39,7 @@ from deployment.rescore import Agreement, rescore  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import write_text  # noqa: E402
 from machine import prepare_cpu  # noqa: E402
+from models.downloads import resolve_weights  # noqa: E402
 from models.reading import is_ours  # noqa: E402
 from models.weights import checkpoint_options, read_checkpoint  # noqa: E402
 from ops.batch import Batch  # noqa: E402
@@ -59,6 +60,7 @@ _LOADED = 8
 def main(argv: Sequence[str] | None = None) -> Path:
     """Export, check, and return the model folder."""
     args = parse_export_args(argv)
+    args.weights = find_weights(args)
     output = args.output or default_output(args.weights)
     refuse_existing(output, args.overwrite)
     prepare_cpu(args.threads)
@@ -89,6 +91,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 # ---------------------------------------------------------------- what is exported
+
+
+def find_weights(args: argparse.Namespace) -> Path:
+    """Return the file of `--weights`; published ones, given by their name, are fetched.
+
+    Raises:
+        InputError: there are none, or they would be exported beside what is downloaded.
+    """
+    found = resolve_weights(args.weights)
+    if found != args.weights and args.output is None:
+        raise InputError(f"{args.weights} are published weights: add --output for the model folder")
+    return found
 
 
 def default_output(weights: Path) -> Path:
