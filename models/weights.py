@@ -163,9 +163,9 @@ def load_checkpoint(model: nn.Module, path: Path | str, strict: bool = True) -> 
 def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     """Load a checkpoint as the start of another training.
 
-    The classifier stays new when its shape differs, and a stream that only one side has (RGB
-    weights, or those of a skeleton network, into a late fusion) is left out; the report says so.
-    Anything else must fit.
+    The classifier stays new when its shape differs, GSF where the file has none, and a stream that
+    only one side has (RGB weights, or those of a skeleton network, into a late fusion) is left out;
+    the report says so. Anything else must fit.
 
     Raises:
         InputError: the file cannot be read, is another backbone or another skeleton network, or
@@ -193,6 +193,8 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
 
 
 RGB_PART, CLASSIFIER_PART = "the RGB stream", "the classifier"
+# In the name of each of its tensors, which a backbone has beside those of its own.
+_GSF = ".gsf."
 # Classifiers: of the network, and in training of each stream of a late fusion.
 _HEADS = ("head.", "rgb_head.", "pose_head.")
 # Parts of a model by the start of their published names, as texts call them.
@@ -226,7 +228,11 @@ def _is_partial(report: LoadReport, fitting: Collection[str]) -> bool:
     """
     given, missing, more = (
         [published_name(name) for name in names]
-        for names in (fitting, report.missing, report.unexpected)
+        for names in (
+            fitting,
+            [name for name in report.missing if _GSF not in name or report.holds.gsf],
+            report.unexpected,
+        )
     )
     for start in _WHOLE:
         filled, lacks, has_more = (
@@ -240,12 +246,14 @@ def _is_partial(report: LoadReport, fitting: Collection[str]) -> bool:
 def _parts_without(own: Mapping[str, Tensor], fitting: Mapping[str, Tensor]) -> list[str]:
     """List the parts of a model that none of the tensors are for."""
     has, given = ({published_name(name) for name in names} for names in (own, fitting))
-    return [
+    parts = [
         part
         for part, starts in _PARTS
         if any(name.startswith(starts) for name in has)
         and not any(name.startswith(starts) for name in given)
     ]
+    is_new = RGB_PART not in parts and not any(_GSF in name for name in given)
+    return ["GSF", *parts] if is_new and any(_GSF in name for name in has) else parts
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -286,7 +294,8 @@ def _misfit(given: Tensor, own: Tensor) -> str:
     """
     if given.shape != own.shape:
         return f"{tuple(given.shape)} where the model has {tuple(own.shape)}"
-    if given.is_complex() or given.is_floating_point() != own.is_floating_point():
+    # Counters of norms are taken as floating-point numbers, too: some halve every tensor.
+    if given.is_complex() or (own.is_floating_point() and not given.is_floating_point()):
         theirs, ours = (str(t.dtype).removeprefix("torch.") for t in (given, own))
         return f"of {theirs} where the model has {ours}"
     return ""

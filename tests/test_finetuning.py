@@ -105,12 +105,21 @@ def test_finetuning_takes_a_stream_whole_or_not_at_all(part, fusion, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
-def test_finetuning_says_how_gsf_differs(tmp_path):
+def test_gsf_begins_anew_beside_the_backbone_of_a_network_without(tmp_path):
     args = parse_train_args(
         ["--dataset", "synthetic", "--pretrained", "none", "--arch", "resnet18", "--width", "8"]
     )
-    path = save(build_model(args, 2).state_dict(), tmp_path / "c.pt")
-    assert message_of(load_for_finetune, model(), path).endswith(": give no --gsf")
+    plain = build_model(args, 2)
+    target = model()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    report = load_for_finetune(target, save(plain.state_dict(), tmp_path / "c.pt"))
+    assert str(report).endswith("GSF starts anew.")
+    assert report.anew == ("GSF",)
+    for name, tensor in target.state_dict().items():
+        is_new = ".gsf." in name
+        assert torch.equal(tensor, before[name] if is_new else plain.state_dict()[name]), name
+    path = save(target.state_dict(), tmp_path / "g.pt")
+    assert "unexpected" in message_of(load_for_finetune, plain, path)
 
 
 def test_finetuning_takes_a_backbone_without_classifier_and_counts(tmp_path):

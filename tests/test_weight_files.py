@@ -166,6 +166,21 @@ def test_tuples_that_would_take_years_to_hash_are_refused(path, key, old):
     assert "a tuple of more than 100,000 parts" in said[0]
 
 
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    ["builtins\nbytearray", "__builtin__\nbytearray", "torch\nTensor", "torch.cuda\nByteTensor"],
+)
+def test_what_makes_memory_of_a_number_is_refused(path, name, old):
+    call = b"\x80\x02c" + name.encode() + b"\n(J\x00\xca\x9a\x3btR."  # of 1e9
+
+    def change(member, data):
+        return call if member.endswith("data.pkl") else data
+
+    path.write_bytes(call if old else archive(change))
+    assert "which makes as much as it is told" in message_of(read_checkpoint, path)
+
+
 def test_shared_tuples_of_ordinary_size_are_read(path):
     pair = (0.9, 0.999)
     groups = [{"betas": pair, "more": (pair, pair, [pair] * 50)} for _ in range(200)]

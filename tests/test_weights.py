@@ -180,19 +180,17 @@ def test_numbers_of_another_kind_do_not_fit(kind, tmp_path):
     assert told in message_of(load_checkpoint, target, path)
     assert told in message_of(load_for_finetune, target, path)
     assert load_checkpoint(target, path, strict=False).mismatched == (told,)
-    count = {"encoder.backbone.bn1.num_batches_tracked": torch.tensor(1.5)}
-    assert "of float32 where the model has int64" in message_of(
-        load_checkpoint, target, save(source.state_dict() | count, tmp_path / "c.pt")
-    )
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_floating_point_numbers_of_any_width_fit(kind, tmp_path):
     source, target = model(), model()
-    path = save(source.to(kind).state_dict(), tmp_path / "c.pt")
+    # Of every tensor, also of counters, as scripts do that halve a file.
+    state = {name: tensor.to(kind) for name, tensor in source.state_dict().items()}
+    path = save(state, tmp_path / "c.pt")
     assert load_checkpoint(target, path).is_complete
     assert target.head.linear.weight.dtype is torch.float32
-    assert torch.equal(target.head.linear.weight, source.head.linear.weight.float())
+    assert torch.equal(target.head.linear.weight, source.head.linear.weight.to(kind).float())
 
 
 def test_nothing_that_fits_is_an_error_even_when_not_strict(tmp_path):
