@@ -36,6 +36,8 @@ def pickle_fault(stream: IO[bytes]) -> str:
                 return f"its pickle has more than {_MOST_STEPS:,} steps"
             if parts.most > _MOST_PARTS:
                 return f"it holds a tuple of more than {_MOST_PARTS:,} parts"
+    except MemoryError:
+        return "it claims a value of more bytes than fit into memory"
     except (ValueError, IndexError, KeyError, OverflowError):
         return ""
     return ""

@@ -333,3 +333,8 @@ def test_weights_that_are_no_ordinary_tensors_are_one_line(path, odd):
     tensors["head.linear.weight"] = odd
     torch.save({"model": tensors}, path)
     assert "holds no weights" in message_of(load_checkpoint, network, path)
+
+
+def test_a_value_larger_than_memory_is_one_line(path):
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"abc.")
+    assert "more bytes than fit into memory" in message_of(read_checkpoint, path)
