@@ -24,6 +24,7 @@ import main as train_main
 import main_only_pose
 import reports
 import session
+import starts
 import steps
 import test_models as test_main
 from datasets.clips import ClipDataset
@@ -31,7 +32,7 @@ from datasets.skeletons import SkeletonDataset
 from errors import run_script
 
 PLACES = {
-    "build": (assembly, "build_model"),
+    "build": (starts, "build_model"),
     "compile": (assembly, "tune_network"),
     "data": (SkeletonDataset, "__getitems__"),
     "sample": (ClipDataset, "__getitem__"),

@@ -564,8 +564,8 @@ def test_a_hostile_pickle_ends_the_program_with_2_and_one_line(root, tmp_path):
     out, err = done.communicate()
     assert (done.returncode, out) == (2, "")
     assert err == (
-        f"error: {path} is refused: it asks for posix.system, which could run a program: it should "
-        "be PYSKL annotations\n"
+        f"error: {path} is refused: it asks for posix.system, which could run a program: give an "
+        "annotation pickle\n"
     )
     assert not (tmp_path / "canary").exists()
 

@@ -84,9 +84,11 @@ def _checked_split(split: object) -> dict[str, list[str]]:
             clips = clips.value.tolist()
         if not isinstance(clips, list | tuple | set | frozenset):
             raise _Fault(f"has a split {name[:60]!r} that is no list of clips")
-        if not all(isinstance(clip, str) and _is_writable(clip) for clip in clips):
+        if not all(isinstance(clip, str) for clip in clips):
             raise _Fault(f"has a split {name[:60]!r} with clips that are no names")
-        checked[name] = sorted(clips) if isinstance(clips, set | frozenset) else list(clips)
+        listed = sorted(clips) if isinstance(clips, set | frozenset) else clips
+        # What cannot be written is no clip's name, and is told of as one without an annotation.
+        checked[_written(name)] = [_written(clip) for clip in listed]
     return checked
 
 
@@ -107,13 +109,13 @@ def _row(annotation: dict, key: str, file: IO[bytes]) -> dict[str, object]:
     return {**row, "faults": faults}
 
 
+def _written(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _is_writable(text: str) -> bool:
     """Say whether a name can be written to a file: halves of a letter pair cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _written(text) == text
 
 
 def _keypoint(annotation: dict, name: str) -> np.ndarray | None:
