@@ -45,6 +45,12 @@ def again(folder: CheckpointFolder) -> CheckpointFolder:
     return CheckpointFolder(folder.path)
 
 
+def equal(first, second) -> bool:
+    """Say whether a network has the numbers of another."""
+    theirs = second.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
+
+
 def message_of(call, *arguments) -> str:
     with pytest.raises(InputError) as caught:
         call(*arguments)

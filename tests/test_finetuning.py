@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import InputError
 from models import build_model
 from models.anatomy import published_name
 from models.weights import FORMAT, FORMAT_VERSION, load_for_finetune
 from opts import parse_pose_train_args, parse_train_args
+from tests.making_checkpoints import equal, message_of
 
 ATTENTION = "--late_fusion_poses_attention"
 
@@ -32,18 +32,6 @@ def ours(state: dict) -> dict:
 def save(content, path: Path) -> Path:
     torch.save(content, path)
     return path
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def equal(first, second) -> bool:
-    theirs = second.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
 
 
 @pytest.mark.parametrize("form", [published, ours])

@@ -3,18 +3,11 @@
 import pytest
 import torch
 
-from errors import InputError
 from models.weights import checkpoint_options, load_checkpoint
+from tests.making_checkpoints import message_of
 from tests.toolbox_files import pose_network, toolbox_state, write_pyskl
 
 STGCNPP = ("--pose_model", "stgcnpp")
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_names_of_tensors_are_shown_short_and_in_one_line(tmp_path):

@@ -5,12 +5,12 @@ import argparse
 import pytest
 import torch
 
-from errors import InputError
 from models import build_model
 from models.anatomy import Anatomy, published_name
 from models.weights import checkpoint_options, load_checkpoint, load_for_finetune
 from opts import parse_train_args
 from tests.golden_zoo import load_keys, needs_golden
+from tests.making_checkpoints import equal, message_of
 from tests.toolbox_files import (
     GRAPHS,
     config_of,
@@ -23,18 +23,6 @@ from tests.toolbox_files import (
 )
 
 STGCNPP = ("--pose_model", "stgcnpp")
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def equal(first, second) -> bool:
-    theirs = second.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
 
 
 def rebuilt(path, classes: int):

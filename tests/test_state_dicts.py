@@ -5,25 +5,13 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from errors import InputError
 from models.state_dicts import find_state, find_weights, short
 from models.weights import checkpoint_options, load_checkpoint, load_for_finetune
+from tests.making_checkpoints import equal, message_of
 from tests.toolbox_files import pose_network, toolbox_state
 
 NETWORK = ("--pose_model", "stgcnpp")
 META = {"mmengine_version": "0.7.1", "cfg": "clip_len=64"}
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def equal(first, second) -> bool:
-    theirs = second.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
 
 
 def prefixed(prefix: str):

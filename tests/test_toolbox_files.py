@@ -17,16 +17,10 @@ from errors import InputError
 from models.foreign_notes import Nothing, known_names, nothing, number
 from models.reading import checkpoint_options, read_checkpoint
 from models.weights import load_checkpoint
+from tests.making_checkpoints import message_of
 from tests.toolbox_files import pose_network, toolbox_state, write_mmaction2, write_pyskl
 
 NETWORK = ("--pose_model", "stgcnpp")
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def archive(steps: bytes, **members: bytes) -> bytes:

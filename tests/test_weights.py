@@ -23,6 +23,7 @@ from models.weights import (
     read_checkpoint,
 )
 from opts import parse_pose_train_args, parse_train_args
+from tests.making_checkpoints import equal, message_of
 
 ATTENTION = "--late_fusion_poses_attention"
 
@@ -50,19 +51,6 @@ def save(content, path: Path) -> Path:
 
 def ours(state: dict, **more) -> dict:
     return {"format": FORMAT, "version": FORMAT_VERSION, "model": state, **more}
-
-
-def message_of(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def equal(first, second) -> bool:
-    theirs = second.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in first.state_dict().items())
 
 
 # ---------------------------------------------------------------- formats
