@@ -30,6 +30,7 @@ from machine import (
 )
 from models import Network
 from models.estimators import EstimatorOpts, build_estimator
+from models.weights import checkpoint_options
 from ops.dealing import Deal
 from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
@@ -268,6 +269,21 @@ def network_of(args: argparse.Namespace) -> str:
         return f"pose only ({skeletons})"
     beside = f" ({skeletons})" if sees_whole_clips(args) else ""
     return f"{args.arch}{' + GSF' if args.gsf else ''}, fusion {args.fusion}{beside}"
+
+
+def say_tested_network(args: argparse.Namespace) -> None:
+    """Say what network is tested, and where nothing tells which skeletons it sees.
+
+    Args:
+        args: options of a test, with those of its checkpoint.
+    """
+    say(f"network: {network_of(args)}")
+    is_told = "pose_streams" in {*checkpoint_options(args.weights), *getattr(args, "given", ())}
+    if args.fusion == "pose" and sees_whole_clips(args) and not is_told:
+        warn(
+            f"{args.weights} does not say which stream it sees: {' + '.join(args.pose_streams)} is "
+            "assumed; give --pose_streams where it is another"
+        )
 
 
 def _introduce(session: Session) -> None:

@@ -3,14 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import assembly
 import opts
-from console import StepLine, say, warn
+from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
 from datasets.loading import build_eval_loader
@@ -25,8 +22,8 @@ from machine import (
     tune_network,
 )
 from models import build_model
-from models.weights import checkpoint_options, load_checkpoint, read_checkpoint
-from options.skeletons import sees_whole_clips, with_layout
+from models.weights import checkpoint_options, load_checkpoint
+from options.skeletons import with_layout
 from options.testing import adopt_options
 from ranks import Ranks
 from results.calibration import Kind, Temperature
@@ -37,7 +34,7 @@ from results.metrics import Metrics
 from results.score_files import ClipScores, read_scores
 from results.selection import selection_reasons
 from scoring import evaluate
-from seen_clips import check_seen, published_protocol
+from seen_clips import check_seen, is_chosen_by_training, published_protocol
 
 # Views of skeletons in one forward pass.
 _MOST_SKELETONS = 64
@@ -187,8 +184,7 @@ def score_list(
     protocol = published_protocol(args) if source.is_published else seen
     model = build_model(with_layout(args, source.row.layout), len(source.classes)).to(device)
     say(str(load_checkpoint(model, args.weights)))
-    say(f"network: {assembly.network_of(args)}")
-    _warn_of_streams(args)
+    assembly.say_tested_network(args)
     layout = choose_channels_last(args.channels_last, device, None)
     tune_network(model, device, channels_last=layout, compiled=args.compile)
     with StopRequest() as stop, StepLine(split, every=20) as line:
@@ -216,16 +212,6 @@ def score_list(
         protocol=protocol,
     )
     return scores, assembly.clips_of(clips)
-
-
-def _warn_of_streams(args: argparse.Namespace) -> None:
-    """Say where nothing tells what a skeleton network sees."""
-    is_told = "pose_streams" in {*checkpoint_options(args.weights), *getattr(args, "given", ())}
-    if args.fusion == "pose" and sees_whole_clips(args) and not is_told:
-        warn(
-            f"{args.weights} does not say which stream it sees: {' + '.join(args.pose_streams)} is "
-            "assumed; give --pose_streams where it is another"
-        )
 
 
 def _refuse_tuning(model: Scored) -> None:
@@ -310,21 +296,12 @@ def _notes(models: Sequence[Scored]) -> tuple[str, ...]:
                 f"a part of the list: the first {len(model.scores):,} of {total:,} clips "
                 "(--max_num)"
             )
-        if _is_chosen_by_training(model.tested.options.weights):
+        if is_chosen_by_training(model.tested.options.weights):
             notes.append(
                 f"the val list of {model.name} was trained on, so best.pth.tar was chosen by the "
                 "accuracy on training clips"
             )
     return tuple(dict.fromkeys(notes))
-
-
-def _is_chosen_by_training(path: Path) -> bool:
-    """Say whether clips of the val list of a checkpoint are in its train list."""
-    content = read_checkpoint(path)
-    lists = content.get("clips") if isinstance(content, dict) else None
-    if not lists or not {"train", "val"} <= lists.keys():
-        return False
-    return bool(np.isin(lists["val"].numpy(), lists["train"].numpy()).any())
 
 
 def _weights(

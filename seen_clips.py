@@ -55,6 +55,15 @@ def check_seen(args: argparse.Namespace, source: DataSource, split: str, clips: 
     return overlap_protocol([*found, *seen.name_phrases(split)])
 
 
+def is_chosen_by_training(path: Path) -> bool:
+    """Say whether clips of the val list of a checkpoint are in its train list."""
+    content = read_checkpoint(path)
+    lists = content.get("clips") if isinstance(content, dict) else None
+    if not lists or not {"train", "val"} <= lists.keys():
+        return False
+    return bool(np.isin(lists["val"].numpy(), lists["train"].numpy()).any())
+
+
 # In a checkpoint, beside its train and val list: what the weights it began from were trained on.
 START = "start"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import test_models as tester
 from errors import InputError
 from models import build_model
 from models.weights import read_checkpoint
@@ -104,3 +105,19 @@ def test_a_checkpoint_finds_its_pickle_from_any_folder(pickle, tmp_path, monkeyp
     assert score(run).total == 6
     more = ["--pose_model", "stgcnpp", "--experiment_path", tmp_path / "out"]
     assert train(file, *more, "--resume", run / "last.pth.tar") == run
+
+
+def test_a_foreign_file_that_does_not_say_its_stream_is_told_of(pickle, tmp_path, capsys):
+    run = train(pickle(), "--pose_model", "stgcnpp", "--num_people", 2)
+    state = read_checkpoint(run / "last.pth.tar")["model"]
+    names = {
+        key.replace("encoder.", "backbone.").replace("head.linear", "cls_head.fc_cls"): value
+        for key, value in state.items()
+    }
+    line = ["--annotations", pickle(), "--output", tmp_path / "report"]
+    for name, is_told in (("foo", False), ("b", True)):
+        file = tmp_path / f"{name}.pth"
+        torch.save({"state_dict": names}, file)
+        capsys.readouterr()
+        tester.main(list(map(str, ["--weights", file, "--no_report", *line])))
+        assert ("does not say which stream it sees: joint" in capsys.readouterr().out) != is_told
