@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-import opts
 from console import StepLine, say, warn
 from datasets.clips import ClipDataset, Estimate
 from datasets.labels import find_class_gaps
@@ -36,7 +35,7 @@ from ops.sync_norm import synchronise_norms
 from ops.tracking import follow_people
 from optim import Schedule, balanced_class_weights, build_optimizer
 from options.recipes import is_of_volumes
-from options.skeletons import draws_volumes, sees_whole_clips, with_layout
+from options.skeletons import draws_volumes, needs_frames, sees_whole_clips, with_layout
 from ranks import Ranks
 from starts import initial_model, start_clips
 
@@ -230,7 +229,7 @@ def _synchronise(model: Network, args: argparse.Namespace, ranks: Ranks) -> None
 
 def _check_batches(args: argparse.Namespace, deal: Deal) -> None:
     """Refuse a training batch of one frame, of which batch norm has no statistics."""
-    if not opts.needs_frames(args) or args.num_segments > 1:
+    if not needs_frames(args) or args.num_segments > 1:
         return
     most = args.micro_batch or args.batch_size
     for step in {0, deal.num_steps - 1}:
@@ -291,13 +290,14 @@ def _introduce(session: Session) -> None:
     args, state = session.args, session.state
     parameters = sum(p.numel() for p in state.model.parameters())
     network = network_of(args)
-    if not opts.needs_frames(args) and args.gsf:
+    if not needs_frames(args) and args.gsf:
         say("note: --arch, --num_channels and --gsf have no effect on skeletons alone")
-    if not opts.needs_frames(args) and sees_whole_clips(args):
-        say(
-            f"it sees {args.pose_frames} frames of a clip (--pose_frames, --pose_sampling); "
-            "--num_segments and --input_size are of models of single frames and of RGB"
-        )
+    if not needs_frames(args) and sees_whole_clips(args):
+        others = "--num_segments and --input_size are of models of single frames and of RGB"
+        if args.fusion == "rgbpose":
+            others = "4 for each of --num_segments, a quarter of --input_size, as beside RGB"
+        frames = f"{args.pose_frames} frames of a clip (--pose_frames, --pose_sampling)"
+        say(f"it sees {frames}; {others}")
     if args.with_amp and session.device.type == "cpu" and not has_fast_bf16():
         say("note: this CPU has no bfloat16 instructions: --with_amp makes it slower here")
     if args.fusion == "late" and args.pose_weights is None:

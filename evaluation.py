@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import assembly
-import opts
 from console import StepLine, say
 from datasets.clip_table import groups_of, load_table
 from datasets.clips import ClipDataset
@@ -23,7 +22,7 @@ from machine import (
 )
 from models import build_model
 from models.weights import checkpoint_options, load_checkpoint
-from options.skeletons import with_layout
+from options.skeletons import needs_frames, with_layout
 from options.testing import adopt_options
 from ranks import Ranks
 from results.calibration import Kind, Temperature
@@ -193,7 +192,7 @@ def score_list(
             clips,
             device,
             softmax=args.softmax,
-            most_rows=max(args.batch_size, 2 if opts.needs_frames(args) else _MOST_SKELETONS),
+            most_rows=max(args.batch_size, 2 if needs_frames(args) else _MOST_SKELETONS),
             stop=stop,
             progress=line,
             ranks=ranks,

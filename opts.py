@@ -27,6 +27,7 @@ from options.skeletons import (
     ZOO_INPUT_OPTIONS,
     ZOO_MODEL_OPTIONS,
     add_rgbpose_options,
+    needs_frames,
     sees_whole_clips,
 )
 from options.training import add_optim_options, add_run_options, add_start_options
@@ -281,7 +282,7 @@ def check_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--early_fusion_poses needs --num_channels 4: the heatmap is the 4th channel")
     if args.fusion == "none" and args.num_channels != 3:
         parser.error("--num_channels 4 needs poses: add --early_fusion_poses or a late fusion")
-    if args.mask_background and args.fusion == "pose":
+    if args.mask_background and not needs_frames(args):
         parser.error("--mask_background needs RGB frames: it has no meaning for skeletons alone")
     if args.gsf_ch_ratio > 100:
         parser.error(f"--gsf_ch_ratio {args.gsf_ch_ratio} is a share in per cent: at most 100")
@@ -342,11 +343,6 @@ def _check_layout(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     # Programs that only describe a network have no options of speed.
     if getattr(args, "channels_last", "auto") == "on" and not needs_frames(args):
         parser.error("--channels_last on needs RGB frames: drop it for skeletons alone")
-
-
-def needs_frames(args: argparse.Namespace) -> bool:
-    """Say whether the model sees RGB."""
-    return args.fusion != "pose"
 
 
 def needs_poses(args: argparse.Namespace) -> bool:

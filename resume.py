@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import opts
 from checkpoints import CheckpointFolder
 from console import warn
 from errors import InputError
 from files import read_regular
+from options.skeletons import needs_frames
 from reports import RunFolder, plain
 
 _MOST_BYTES = 2**24
@@ -47,7 +47,7 @@ FREE_OPTIONS = frozenset(
 
 def runs_folder(args: argparse.Namespace) -> Path:
     """Return the folder that the runs of these options lie in."""
-    network = args.arch if opts.needs_frames(args) else args.pose_model
+    network = args.arch if needs_frames(args) else args.pose_model
     if args.fusion == "rgbpose":  # it has a backbone of its own
         network = "rgbpose_conv3d"
     return args.experiment_path / "experiments" / args.dataset / network

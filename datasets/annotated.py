@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-import opts
 from console import warn
 from datasets.annotations.annotation_set import EVERYTHING, AnnotationSet, open_annotations
 from datasets.annotations.choosing import Chosen, choose_clips
@@ -26,6 +25,7 @@ from options.skeletons import (
     draws_volumes,
     has_pose_stream,
     layout_of,
+    needs_frames,
 )
 
 SPLITS = ("train", "val", "test")
@@ -126,7 +126,7 @@ def open_annotated(args: argparse.Namespace, cache: Path) -> AnnotatedClips:
         cache,
         args.keypoint_files,
         # Beside RGB every frame keeps its place, with nobody in it, too.
-        Decompression(squeeze=not opts.needs_frames(args), min_box_score=args.min_box_score),
+        Decompression(squeeze=not needs_frames(args), min_box_score=args.min_box_score),
     )
     _refuse_layout(args, found)
     chosen = choose_clips(
@@ -157,7 +157,7 @@ def _used(args: argparse.Namespace) -> tuple[str, ...]:
 def _needs_size(args: argparse.Namespace, found: AnnotationSet) -> bool:
     """Say whether the annotations have to say the size of the frames."""
     in_pixels = args.pose_normalize in PIXEL_NORMALIZATIONS and not draws_volumes(args)
-    return in_pixels and found.layout.dims == 2 and not opts.needs_frames(args)
+    return in_pixels and found.layout.dims == 2 and not needs_frames(args)
 
 
 def _refuse_layout(args: argparse.Namespace, found: AnnotationSet) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch.utils.data import DataLoader
 
-import opts
 from console import warn
 from datasets.cache import Announce, CacheSpec, cache_clips
 from datasets.clips import ClipDataset, Estimate, ViewSpec
@@ -25,7 +24,8 @@ from errors import InputError
 from ops.dealing import ALONE, Share
 from ops.pose_augment import SkeletonAugmentation
 from ops.skeleton import SkeletonLayout
-from options.skeletons import RGBPOSE_SHARE, draws_volumes, sees_whole_clips
+from options.skeletons import RGBPOSE_SHARE, draws_volumes, needs_frames, sees_whole_clips
+from opts import needs_poses
 
 
 def build_train_loader(
@@ -96,9 +96,9 @@ def input_spec(args: argparse.Namespace) -> InputSpec:
         num_segments=args.num_segments,
         input_size=args.input_size,
         interval=args.frame_interval,
-        has_frames=opts.needs_frames(args),
-        has_poses=opts.needs_poses(args),
-        heatmap_channel=opts.needs_frames(args) and args.num_channels == 4,
+        has_frames=needs_frames(args),
+        has_poses=needs_poses(args),
+        heatmap_channel=needs_frames(args) and args.num_channels == 4,
         mask_background=args.mask_background,
         heatmap_sigma=args.heatmap_sigma,
         pose_normalize=args.pose_normalize,
@@ -109,6 +109,7 @@ def input_spec(args: argparse.Namespace) -> InputSpec:
 
 def _skeleton_spec(args: argparse.Namespace) -> SkeletonSpec:
     """Return what a model of whole clips sees of skeletons."""
+    has_frames = needs_frames(args)
     is_rgbpose = args.fusion == "rgbpose"
     # The parser of tests has no options of training.
     drawn = SkeletonAugmentation(
@@ -118,7 +119,7 @@ def _skeleton_spec(args: argparse.Namespace) -> SkeletonSpec:
         jitter=getattr(args, "pose_jitter", 0.0),
         drop_joints=getattr(args, "pose_drop", 0.0),
         # Beside RGB they follow the mirror of the frames.
-        flip=0.0 if opts.needs_frames(args) else getattr(args, "pose_flip", 0.0),
+        flip=0.0 if has_frames else getattr(args, "pose_flip", 0.0),
     )
     return SkeletonSpec(
         length=args.pose_frames,
@@ -129,11 +130,12 @@ def _skeleton_spec(args: argparse.Namespace) -> SkeletonSpec:
         sampling=args.pose_sampling,
         people_order=args.people_order,
         people_padding=args.people_padding,
-        volume_size=args.pose_size,
+        # The pose pathway alone is shown volumes of the size that it will see beside RGB.
+        volume_size=round(args.input_size * RGBPOSE_SHARE) if is_rgbpose else args.pose_size,
         augmentation=drawn,
         crop=getattr(args, "pose_crop", 1.0),
-        moves_with_frames=opts.needs_frames(args),
-        frame_share=RGBPOSE_SHARE if is_rgbpose else None,
+        moves_with_frames=has_frames,
+        frame_share=RGBPOSE_SHARE if is_rgbpose and has_frames else None,
         double=getattr(args, "double_flip", False),
     )
 

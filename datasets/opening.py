@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import opts
 from datasets.annotated import AnnotatedClips, open_annotated, row_of
 from datasets.catalogue import DatasetRow, find_row
 from datasets.clip_table import load_table
@@ -24,7 +23,7 @@ from datasets.shards.opening import ShardSet, open_shards
 from datasets.synthetic import VERSION, SyntheticSpec, ensure_synthetic
 from errors import InputError
 from ops.skeleton import SkeletonLayout
-from options.skeletons import has_pose_stream, layout_of
+from options.skeletons import has_pose_stream, layout_of, needs_frames
 
 SPLITS = ("train", "val", "test")
 
@@ -139,7 +138,7 @@ def _open_annotations(args: argparse.Namespace, row: DatasetRow) -> DataSource:
     if args.class_names is not None:
         classes = tuple(args.class_names)
     root = args.annotations.parent
-    if opts.needs_frames(args):
+    if needs_frames(args):
         root = _find_root(args, row)
     return DataSource(row, root, {}, classes, folded=annotated.chosen.records, annotated=annotated)
 

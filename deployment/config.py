@@ -17,8 +17,8 @@ from deployment.transforms_of import describe_input
 from errors import InputError
 from models.weights import FORMAT, checkpoint_options, read_checkpoint
 from ops.skeleton import COCO17, SkeletonLayout
-from options.skeletons import EARLIER_DEFAULTS, layout_of
-from opts import INPUT_OPTIONS, MODEL_OPTIONS, needs_frames
+from options.skeletons import EARLIER_DEFAULTS, layout_of, needs_frames
+from opts import INPUT_OPTIONS, MODEL_OPTIONS
 
 # The options that decide the network and what it sees.
 KEPT_OPTIONS = (*MODEL_OPTIONS, *INPUT_OPTIONS, "pose_normalize")

@@ -6,7 +6,7 @@ from typing import Any
 
 from options.scaling import AS_PUBLISHED, PUBLISHED_BATCH
 from options.skeleton_rules import fill_defaults, sees_part_of_clips, unread_options
-from options.skeletons import has_pose_stream
+from options.skeletons import has_pose_stream, needs_frames
 
 # Steps of the optimiser as PYSKL takes them: every parameter decays, no limit on the gradient.
 _NO_LIMIT = 1e9
@@ -185,7 +185,7 @@ def _leave_out(args: argparse.Namespace, found: argparse.Namespace) -> None:
         found.pose_sampling, found.dropout = args.pose_sampling, args.dropout
     if found.fusion == "rgbpose" and RECIPES[found.recipe].get("fusion") != "rgbpose":
         found.pose_frames = args.pose_frames  # by its frames
-    if found.fusion != "pose":  # skeletons follow the mirror of the frames
+    if needs_frames(found):  # skeletons follow the mirror of the frames
         found.pose_flip = args.pose_flip
     fill_defaults(found)
     for name in unread_options(found):

@@ -14,6 +14,7 @@ from options.skeletons import (
     draws_volumes,
     has_pose_stream,
     layout_of,
+    needs_frames,
     sees_whole_clips,
 )
 
@@ -44,7 +45,7 @@ def _fill_zoo_defaults(args: argparse.Namespace) -> None:
     frame_of_reference = "none" if is_volume else "image"
     is_rgbpose = args.fusion == "rgbpose"
     volume_frames = RGBPOSE_RATIO * args.num_segments if is_rgbpose else 48
-    in_windows = is_rgbpose and args.frame_interval is not None
+    in_windows = is_rgbpose and needs_frames(args) and args.frame_interval is not None
     is_gcn_alone = args.fusion == "pose" and args.pose_model in GCN_MODELS
     defaults = {
         # Volumes show everybody; published data hold 10 people at most.
@@ -54,7 +55,7 @@ def _fill_zoo_defaults(args: argparse.Namespace) -> None:
         "pose_frames": volume_frames if is_volume else 100,
         "pose_sampling": "spread" if is_late or in_windows else "uniform",
         "dropout": 0.0 if is_gcn_alone else 0.5,
-        "pose_flip": 0.5 if is_volume and args.fusion == "pose" else 0.0,
+        "pose_flip": 0.5 if is_volume and not needs_frames(args) else 0.0,
     }
     for name, value in defaults.items():
         if getattr(args, name, value) is None:
@@ -93,7 +94,7 @@ def _check_views_of_clips(
         parser.error(f"--pose_normalize {args.pose_normalize}: give {text}")
     if is_volume and args.pose_pooling == "masked":
         parser.error("--pose_pooling masked has no meaning for heatmap volumes: drop it")
-    if args.fusion != "pose" and getattr(args, "pose_flip", 0.0):
+    if getattr(args, "pose_flip", 0.0) and needs_frames(args):
         parser.error("--pose_flip: beside RGB skeletons follow the mirror of the frames: drop it")
     if args.fusion == "rgbpose":
         _check_rgbpose(parser, args)
@@ -106,12 +107,12 @@ def _check_views_of_clips(
 
 def _check_sampling(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse frames of skeletons that are not those of RGB."""
-    if args.fusion != "pose" and args.pose_sampling.startswith("pad"):
+    if needs_frames(args) and args.pose_sampling.startswith("pad"):
         parser.error(
             f"--pose_sampling {args.pose_sampling} shows the first frames, RGB all of the clip: "
             "give spread beside it"
         )
-    has_windows = args.fusion != "pose" and args.frame_interval is not None
+    has_windows = needs_frames(args) and args.frame_interval is not None
     if has_windows and args.pose_sampling != "spread":
         parser.error(
             f"--pose_sampling {args.pose_sampling}: with --frame_interval skeletons are spread "
@@ -188,5 +189,5 @@ def unread_options(args: argparse.Namespace) -> list[str]:
 
 def sees_part_of_clips(args: argparse.Namespace) -> bool:
     """Say whether training can show a random part of a clip, `--pose_crop`."""
-    has_windows = args.fusion != "pose" and args.frame_interval is not None
+    has_windows = needs_frames(args) and args.frame_interval is not None
     return args.pose_sampling == "uniform" and not has_windows

@@ -278,6 +278,12 @@ def draws_volumes(args: argparse.Namespace) -> bool:
     return args.fusion == "rgbpose" or (has_pose_stream(args) and args.pose_model == "posec3d")
 
 
+def needs_frames(args: argparse.Namespace) -> bool:
+    """Say whether the model sees RGB."""
+    is_pose_path = args.fusion == "rgbpose" and args.rgbpose_streams == "pose"
+    return args.fusion != "pose" and not is_pose_path
+
+
 def has_pose_stream(args: argparse.Namespace) -> bool:
     """Say whether the model has an encoder of skeletons."""
     return args.fusion in ("pose", "late", "late_fast", "late_attention")

@@ -17,7 +17,7 @@ from options.groups import (
 )
 from options.scaling import add_waiting_options
 from options.shards import add_shard_options, is_folder_of_shards
-from options.skeletons import draws_volumes, sees_whole_clips
+from options.skeletons import draws_volumes, needs_frames, sees_whole_clips
 from options.types import OneLineParser, named_options, natural, non_negative_real, positive, up_to
 from opts import (
     FIXED_OPTIONS,
@@ -269,9 +269,9 @@ def _name_dataset(
 
 def _check_views(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse views of a clip that its network does not know."""
-    if args.double_flip and not (args.fusion == "pose" and draws_volumes(args)):
+    if args.double_flip and (needs_frames(args) or not draws_volumes(args)):
         parser.error("--double_flip mirrors heatmap volumes alone, not frames beside them: drop it")
-    if args.test_crops > 1 and args.fusion == "pose" and sees_whole_clips(args):
+    if args.test_crops > 1 and not needs_frames(args) and sees_whole_clips(args):
         parser.error("--test_crops are of frames: a skeleton model sees whole skeletons")
     if args.test_crops > 1 and args.fusion == "rgbpose":
         parser.error("--test_crops 1 is all that --rgbpose_conv3d sees: the crop around the people")

@@ -12,8 +12,7 @@ from errors import InputError, printable
 from evaluation import Outcome, Scored, Tested, comparison_texts
 from files import write_text
 from models.weights import read_checkpoint
-from options.skeletons import sees_whole_clips
-from opts import needs_frames
+from options.skeletons import needs_frames, sees_whole_clips
 from pages.clips import ClipFacts, draw_cards
 from pages.page import render_page
 from pages.tables import (

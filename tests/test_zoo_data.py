@@ -217,6 +217,7 @@ def test_recipes_of_frames_and_skeletons_make_a_network(recipe):
     assert found.fusion == "rgbpose"
     streams = {"rgbpose": 2}.get(recipe, 1)
     assert len(build_model(found, 2).streams) == streams
+    assert found.pose_flip == (0.5 if recipe == "rgbpose_pose" else 0.0)
 
 
 def test_the_last_epoch_of_a_run_on_two_splits_is_not_called_chosen(pickle, capsys):

@@ -9,6 +9,9 @@ import torch
 
 import main
 import main_only_pose
+from assembly import open_data
+from datasets.loading import build_train_loader
+from datasets.order import SampleKey
 from models import build_model
 from models.weights import read_checkpoint
 from ops.skeleton import JHMDB15
@@ -328,6 +331,29 @@ def test_rgbpose_begins_with_its_two_streams(dataset, tmp_path):
         alone["encoder.rgb_path.conv1.conv.weight"].shape
     )
     assert score(newest(out), "--split", "val").total > 0
+
+
+def test_the_pose_pathway_of_rgbpose_trains_and_is_tested_without_frames(pickle):
+    small = ["--num_segments", 2, "--input_size", 56, "--repeat", 1]
+    run = train(pickle(), "--recipe", "rgbpose_pose", *small, script=main)
+    assert run.parent.name == "rgbpose_conv3d"
+    views = ["--num_clips", "3", "--softmax", "--double_flip"]
+    assert score(run, *views).total == SPLITS["test"]
+
+
+def test_the_pose_pathway_alone_is_shown_what_posec3d_is(pickle):
+    options = ["--annotations", str(pickle()), "--pose_frames", "8"]
+    pathway = ["--rgbpose_conv3d", "--rgbpose_streams", "pose", "--num_segments", "2"]
+    args = parse_train_args([*options, *pathway, "--input_size", "56"])
+    other = parse_pose_train_args([*options, "--pose_model", "posec3d", "--pose_size", "14"])
+    assert (args.pose_flip, args.pose_size) == (0.5, 56)
+    seen = [build_train_loader(a, open_data(a)).dataset for a in (args, other)]
+    assert [data.spec.has_frames for data in seen] == [False, False]
+    keys = [SampleKey(epoch=0, index=index) for index in range(4)]
+    for key in keys:
+        ours, theirs = (data[key].skeletons for data in seen)
+        assert ours.volume_size == theirs.volume_size == (14, 14)
+        assert torch.equal(ours.skeletons, theirs.skeletons)
 
 
 @pytest.mark.parametrize(
