@@ -6,6 +6,7 @@ them answers at once.
 
 import io
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,22 +15,32 @@ from typing import Self
 
 from tqdm import tqdm
 
+# A terminal obeys these; lines may be broken and indented.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def say(text: str) -> None:
     """Print a line for the user, above a progress bar if there is one.
 
-    Names of files need not be text, and not every place that output goes to takes all letters (a
-    pipe on Windows, the C locale): what cannot be written is printed as escapes.
+    Names of files need not be text, not every place that output goes to takes all letters (a pipe
+    on Windows, the C locale), and names of clips and classes come from anywhere: what cannot be
+    written, and what a terminal would obey, is printed as escapes.
     """
-    encoding = sys.stdout.encoding or "utf-8"
-    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
-    sys.stdout.flush()
+    _write(text, "", "")
 
 
 def warn(text: str) -> None:
     """Print a line that must not be missed: red on a terminal."""
-    line = f"WARNING: {text}"
-    say(f"\033[31m{line}\033[0m" if sys.stdout.isatty() else line)
+    red = ("\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    _write(f"WARNING: {text}", *red)
+
+
+def _write(text: str, before: str, after: str) -> None:
+    shown = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    encoding = sys.stdout.encoding or "utf-8"
+    written = shown.encode(encoding, "backslashreplace").decode(encoding)
+    tqdm.write(f"{before}{written}{after}", file=sys.stdout)
+    sys.stdout.flush()
 
 
 class _Nowhere(io.TextIOBase):

@@ -30,6 +30,12 @@ from models.foreign_notes import known_names
 from models.pickle_steps import pickle_fault
 
 COPY_AGAIN = "copy it again"
+# What is found in place of weights where a link leads to a page, or large files were left out.
+_STAND_INS = (
+    (re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.I), "a web page",
+     "take the link of the file itself"),
+    (re.compile(rb"version https://git-lfs"), "a pointer to a file of Git LFS", "run git lfs pull"),
+)  # fmt: skip
 _MOST_TENSOR_BYTES = 2**33
 _MOST_HEADER_BYTES = 2**26
 # ResNet-152 with its optimizer has some thousand.
@@ -89,6 +95,7 @@ def read_archive(file: IO[bytes], path: Path, *, is_checked: bool = False) -> An
         if not is_checked:
             _check_sums(file, path)
     else:
+        _check_stand_in(file, path)
         _check_old(file, path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(known_names()):
@@ -105,6 +112,14 @@ def read_archive(file: IO[bytes], path: Path, *, is_checked: bool = False) -> An
             )
             raise FileFault(path, fault, "save the state dict of the model alone") from error
         raise _damaged(path, _reason(error)) from error
+
+
+def _check_stand_in(file: IO[bytes], path: Path) -> None:
+    start = file.read(256)
+    file.seek(0)
+    for pattern, what, remedy in _STAND_INS:
+        if pattern.match(start):
+            raise FileFault(path, f"is no checkpoint, but {what}", remedy)
 
 
 def _starts_with(file: IO[bytes], magic: bytes) -> bool:

@@ -30,6 +30,12 @@ def odd_data(tmp_path):
     return root
 
 
+@pytest.mark.parametrize("speak", [console.say, console.warn])
+def test_names_do_not_command_a_terminal(speak, capsys):
+    speak("class \x1b[2Ja\x9b1mb\r\n\tnext line")
+    assert "class \\x1b[2Ja\\x9b1mb\\r\n\tnext line\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "utf-16", None])
 def test_a_line_can_be_printed_wherever_output_goes(encoding, monkeypatch):
     raw = io.BytesIO()

@@ -278,6 +278,10 @@ def test_streams_that_do_not_fit_are_named_and_change_nothing():
         ((rgb, rgb), r"is missing|is not known"),
         ((rgb, deep), r"pose_path.layer3.3.conv1.bn.bias is not known"),
         ((rgb, stem), r"pose_path.conv1.conv.weight is \(32, 15, 1, 7, 7\)"),
+        (
+            (rgb, {**pose, "cls_head.fc_cls.weight": torch.ones(5, 512)}),
+            "have head.pose.weight twice",
+        ),
     ):
         with pytest.raises(InputError, match=wording):
             initialise_from_streams(model, *given)

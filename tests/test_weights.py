@@ -338,3 +338,17 @@ def test_slips_of_a_reader_are_not_told(tmp_path):
     with pytest.raises(InputError) as caught:
         read_checkpoint(path)
     assert str(caught.value) == f"{path} is no checkpoint, or damaged: copy it again"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n<!DOCTYPE html><html>", "but a web page: take the link of the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS: run git lfs pull"),
+    ],
+)
+def test_what_stands_in_for_weights_is_named(tmp_path, content, words):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_checkpoint(path)

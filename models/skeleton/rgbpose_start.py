@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from errors import InputError
+from errors import InputError, printable
 from models.skeleton.rgbpose_conv3d import RGBPoseConv3D
 
 # Stages that hear the other stream: their first convolutions have more inputs than alone.
@@ -98,16 +98,26 @@ def _has_head(given: Mapping[str, Tensor], own: Mapping[str, Tensor], stream: st
 
 
 def _named(state: Mapping[str, Tensor], stream: str) -> dict[str, Tensor]:
-    """Return the weights of one stream under the names that they have in a network of both."""
-    named = {}
+    """Return the weights of one stream under the names that they have in a network of both.
+
+    Raises:
+        InputError: two of them would have the same one.
+    """
+    named: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name = key.removeprefix("module.")
         if name.startswith(("head.", "cls_head.")):
-            named[f"head.{stream}.{name.rpartition('.')[2]}"] = tensor
-            continue
-        for prefix in ("backbone.", "encoder.", f"{stream}_path."):
-            name = name.removeprefix(prefix)
-        named[f"encoder.{stream}_path.{name}"] = tensor
+            new = f"head.{stream}.{name.rpartition('.')[2]}"
+        else:
+            for prefix in ("backbone.", "encoder.", f"{stream}_path."):
+                name = name.removeprefix(prefix)
+            new = f"encoder.{stream}_path.{name}"
+        if new in named:
+            raise InputError(
+                f"the weights of the {stream} stream have {new} twice, {printable(key)[:60]} is "
+                "one of them: give those of one network alone"
+            )
+        named[new] = tensor
     return named
 
 
