@@ -134,7 +134,7 @@ def test_without_a_published_sum_the_user_gets_that_of_the_file(server, capsys):
     [
         ("/absent", None, "404"),
         ("/cut", None, f"1,000 of {len(DATA):,} bytes came"),
-        ("/page", "", "what came is no checkpoint, or damaged"),
+        ("/page", "", "what came is no checkpoint, but a web page"),
         ("/empty", "", "what came is no checkpoint, or damaged (it is empty)"),
         ("/whole", "00000000", "its SHA-256 begins with"),
     ],
