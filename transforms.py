@@ -40,7 +40,7 @@ FieldOfView = Literal["square", "frame"]
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """A rectangle of whole pixels."""
+    """A rectangle of whole pixels, which may reach beyond the frame."""
 
     left: int
     top: int
@@ -85,10 +85,12 @@ class Geometry:
         return replace(self, box=snapped, reduction=reduction)
 
     def resize(self, frame: np.ndarray) -> np.ndarray:
-        """Cut one frame (H, W, 3) uint8 and resize it to (S, S, 3); the mirror is not applied."""
+        """Cut one frame (H, W, 3) uint8 and resize it to (S, S, 3); the mirror is not applied.
+
+        What the box has beyond the frame is black.
+        """
         box, k = self.box, self.reduction
-        top, left = box.top // k, box.left // k
-        cut = frame[top : top + box.height // k, left : left + box.width // k]
+        cut = _cut(frame, CropBox(box.left // k, box.top // k, box.width // k, box.height // k))
         # As pixel after pixel torch's antialiased resize takes 0.16 ms for 340x300 -> 224, plane
         # after plane 0.27; cv2's INTER_AREA, equal to within 3 of 255, 0.77.
         # (A new axis by indexing has stride 0, which torch does not take for that layout.)
@@ -117,6 +119,19 @@ class Geometry:
         mirror = np.array([[-1, 0, self.out_size], [0, 1, 0], [0, 0, 1]])
         moved = move_keypoints(keypoints, mirror[:2] @ np.vstack((matrix, (0, 0, 1))))
         return swap_left_right(moved, layout)
+
+
+def _cut(frame: np.ndarray, box: CropBox) -> np.ndarray:
+    """Return the (height, width, 3) pixels of a box, 0 beyond the frame."""
+    right, bottom = box.left + box.width, box.top + box.height
+    left, top = max(box.left, 0), max(box.top, 0)
+    inside = frame[top : max(bottom, top), left : max(right, left)]
+    if inside.shape[:2] == (box.height, box.width):
+        return inside
+    out = np.zeros((box.height, box.width, *frame.shape[2:]), frame.dtype)
+    top, left = top - box.top, left - box.left
+    out[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return out
 
 
 def mirrored(frames: np.ndarray) -> np.ndarray:

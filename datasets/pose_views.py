@@ -292,9 +292,9 @@ def people_geometry(
 ) -> Geometry:
     """Return the crop of frames around the people of a clip, as RGBPose-Conv3D is shown them.
 
-    The square around everybody, a quarter larger than they are; where it would leave the frame it
-    is moved, and is no larger than the frame's short side, for there are no pixels to fill it.
-    Training draws a box in it (56 to 100 % of the area), and a mirror.
+    The square around everybody, a quarter larger than they are; it may reach beyond the frame,
+    where frames are black. Training draws a box in it (56 to 100 % of the area), and a mirror.
+    Without anybody it is the square over the frame's short side, in its middle.
 
     Args:
         size: (width, height) of the frames.
@@ -305,15 +305,12 @@ def people_geometry(
 
     Source: Duan et al. 2022, arXiv:2104.13586, section 3.3.
     """
-    found = compact_box(tracks) or Box(0, 0, *size)
-    length = max(1, min(max(found.size), *size))
-    middle = [(low + high) / 2 for low, high in zip(found[:2], found[2:], strict=True)]
-    left, top = (
-        int(min(max(centre - length / 2, 0), whole - length))
-        for centre, whole in zip(middle, size, strict=True)
-    )
+    near = tracks.copy()
+    for axis, whole in enumerate(size):  # a joint that lies anywhere makes no picture of gigabytes
+        near[..., axis] = tracks[..., axis].clip(-whole, 2 * whole)
+    found = compact_box(near) or center_crop(size, (min(size), min(size)))
     if rng is None:
-        return Geometry(CropBox(left, top, length, length), round(side * _TEST_SHARE))
-    box = draw_crop((length, length), rng)
-    drawn = CropBox(left + box.left, top + box.top, *box.size)
+        return Geometry(CropBox(*found[:2], *found.size), round(side * _TEST_SHARE))
+    box = draw_crop(found.size, rng)
+    drawn = CropBox(found.left + box.left, found.top + box.top, *box.size)
     return Geometry(drawn, side, may_flip and bool(rng.integers(2)))

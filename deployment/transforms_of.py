@@ -53,7 +53,7 @@ def _crop(spec: InputSpec, volume_size: tuple[int, int] | None) -> dict[str, Any
         side = round(volume_size[0] / share)
         return {
             "field_of_view": "people",
-            "place": "square around everybody, inside of the frame",
+            "place": "square around everybody, black beyond the frame",
             "share": 1.25,
             "resized_to": [side, side],
             "interpolation": interpolation,

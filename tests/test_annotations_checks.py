@@ -323,6 +323,31 @@ def test_splits(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "others", "is_told"),
+    [
+        ("train", "val", [], True),
+        ("train", "eval", [], True),
+        ("Training", "Dev", [], True),
+        ("mini_train", "mini_test", [], True),
+        ("train", "test1", [], True),
+        ("test", "train1", [], True),
+        ("train", "xsub_val", [], True),
+        ("train1", "test2", ["test1", "train2"], False),
+        ("train", "xsub_val", ["val", "xsub_train"], False),
+        ("xsub_train", "xset_val", [], False),
+        ("train", "all", [], False),
+        ("trainval", "val", [], False),
+        ("trainval", "test", ["val"], True),
+    ],
+)
+def test_splits_that_belong_together_share_no_clip(tmp_path, one, other, others, is_told):
+    splits = {one: ["a", "b"], other: ["b"], **{name: ["c"] for name in others}}
+    found = found_in(tmp_path, [annotation(name) for name in "abc"], splits)
+    text = f"has 1 clips in both split {one!r} and {other!r}, such as 'b'"
+    assert found == [("error", "", "split", text)] * is_told
+
+
 # ---------------------------------------------------------------- the program
 
 

@@ -206,19 +206,63 @@ def test_the_published_pipeline_of_volumes():
 # ---------------------------------------------------------------- RGBPose-Conv3D
 
 
-def test_frames_are_cropped_around_the_people_and_volumes_alike():
+def standing(left, top, right, bottom):
+    """Return one frame of one person whose joints lie on a diagonal."""
+    tracks = np.ones((1, 1, 17, 3), np.float32)
+    tracks[0, 0, :, 0] = np.linspace(left, right, 17)
+    tracks[0, 0, :, 1] = np.linspace(top, bottom, 17)
+    return tracks
+
+
+def test_frames_are_cropped_to_the_square_around_the_people():
+    geometry = people_geometry((320, 240), standing(100, 40, 140, 200), 56, None, may_flip=True)
+    # 160 high by a quarter more is 200, around (120, 120).
+    assert geometry.box == CropBox(20, 20, 200, 200)
+    assert geometry.out_size == 64
+    assert not geometry.flip
+
+
+def test_what_the_square_has_beyond_the_frame_is_black():
+    tracks = standing(20, 100, 300, 140)
+    geometry = people_geometry((320, 240), tracks, 56, None, may_flip=False)
+    assert geometry.box == CropBox(-15, -55, 350, 350)
+    (seen,) = geometry.apply_to_frames(np.full((1, 240, 320, 3), 200, np.uint8))
+    rows, columns = (np.arange(64) + 0.5) * 350 / 64 - 55, (np.arange(64) + 0.5) * 350 / 64 - 15
+    inside = ((rows > 6) & (rows < 234))[:, None] & ((columns > 6) & (columns < 314))
+    outside = ((rows < -6) | (rows > 246))[:, None] | ((columns < -6) | (columns > 326))
+    assert (seen[inside] == 200).all()
+    assert (seen[outside] == 0).all()
+    joints = geometry.apply_to_keypoints(tracks, COCO17)[0, 0]
+    assert joints[0, :2] == pytest.approx([35 * 64 / 350, 155 * 64 / 350])
+    assert ((joints[:, :2] > 0) & (joints[:, :2] < 64)).all()
+
+
+def test_a_square_aside_of_the_frame_is_all_black():
+    frame = np.full((1, 240, 320, 3), 200, np.uint8)
+    for box in (CropBox(-90, 10, 80, 80), CropBox(330, 10, 80, 80), CropBox(10, 250, 80, 80)):
+        assert (Geometry(box, 32).apply_to_frames(frame) == 0).all()
+
+
+def test_a_joint_that_lies_anywhere_makes_no_huge_square():
+    tracks = standing(100, 40, 140, 200)
+    tracks[0, 0, 0, :2] = 1e9
+    box = people_geometry((320, 240), tracks, 56, None, may_flip=False).box
+    assert max(box.width, box.height) < 4 * 320
+
+
+def test_a_clip_without_anybody_is_cropped_to_the_middle():
+    box = people_geometry((320, 240), np.zeros((2, 1, 17, 3)), 56, None, may_flip=False).box
+    assert box == CropBox(40, 0, 240, 240)
+
+
+def test_volumes_follow_the_crop_of_the_frames():
     tracks = walk(people=1)
     geometry = people_geometry(SIZE, tracks, 56, None, may_flip=True)
-    assert geometry.out_size == 64
-    box = geometry.box
-    assert 0 <= box.left <= SIZE[0] - box.width
-    assert 0 <= box.top <= SIZE[1] - box.height
-    assert box.width == box.height <= 90
-    spec = replace(VOLUME, moves_with_frames=True, frame_share=1 / 4)
+    spec = replace(VOLUME, moves_with_frames=True, frame_share=1 / 4, length=len(tracks))
     found = views(spec, tracks, crops=[geometry])
     assert found.volume_size == (16, 16)
-    moved = geometry.apply_to_keypoints(tracks, COCO17)
-    assert found.skeletons[..., 0].max() == pytest.approx(moved[..., 0].max() / 4, abs=2)
+    moved = geometry.apply_to_keypoints(tracks, COCO17)[..., :2] / 4
+    assert found.skeletons[0, ..., :2].numpy() == pytest.approx(moved, abs=1e-3)
 
 
 def test_training_draws_a_part_of_the_people_s_crop():

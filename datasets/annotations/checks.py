@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import combinations, product
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,11 @@ _MOST_METRES = 20.0
 _OUTSIDE = 1.05
 # Legs below the frame are found more often, as far as the box of a person is widened.
 _OUTSIDE_BELOW = 1.25
+_ROLE = re.compile(
+    "(?P<train>train(?:ing)?)|(?P<test>test(?:ing)?|eval(?:uation)?)"
+    "|(?P<val>val(?:id(?:ation)?)?|dev)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,15 +321,11 @@ def _of_splits(
             text = f"names {len(clips) - len(set(clips))} clips of split {split!r} twice"
             yield Finding("warning", "", "split", text, "repeated in a split", (split,))
     sets = {split: set(clips) for split, clips in splits.items()}
-    families: dict[str, list[str]] = defaultdict(list)
-    for split in splits:
-        families[_family(split)].append(split)
-    pairs = (combinations(family, 2) for family in families.values())
-    for one, other in chain.from_iterable(pairs):
+    for one, other in _disjoint_pairs(splits):
         shared = sets[one] & sets[other]
         if not shared:
             continue
-        is_same = sets[one] == sets[other] and not ("train" in one or "train" in other)
+        is_same = sets[one] == sets[other] and "train" not in f"{one} {other}".lower()
         text = (
             f"has {len(shared)} clips in both split {one!r} and {other!r}, such as "
             f"{min(shared)[:80]!r}"
@@ -333,9 +334,27 @@ def _of_splits(
         yield Finding(severity, "", "split", text, "shared by splits", (one, other))
 
 
-def _family(split: str) -> str:
-    """Return what splits have in common that belong together.
+def _disjoint_pairs(splits: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of splits that may not share a clip, by their names.
 
-    Those are train1 and test1, xsub_train and xsub_val; train1 and train2 are of two families.
+    Those are splits of different roles that are otherwise called alike: train1 and test1,
+    xsub_train and xsub_val; not train1 and test2. A split without such a counterpart belongs to
+    those that are called by their role alone: train and test1.
     """
-    return re.sub("train(ing)?|val(id(ation)?)?|test(ing)?", "", split)
+    roles = {split: frozenset(m.lastgroup for m in _ROLE.finditer(split)) for split in splits}
+    families: dict[str, list[str]] = defaultdict(list)
+    for split in splits:
+        families[_ROLE.sub("", split)].append(split)
+    bare = families.get("", [])
+    for rest, family in families.items():
+        pairs = [*_of_two_roles(combinations(family, 2), roles)]
+        alone = rest and not pairs
+        yield from _of_two_roles(product(bare, family), roles) if alone else pairs
+
+
+def _of_two_roles(
+    pairs: Iterable[tuple[str, str]], roles: Mapping[str, frozenset[str | None]]
+) -> Iterator[tuple[str, str]]:
+    for one, other in pairs:
+        if roles[one] and roles[other] and not roles[one] & roles[other]:
+            yield one, other
