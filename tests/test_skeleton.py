@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from ops.body_frame import normalize_keypoints
 from ops.conversion import to_coco17
-from ops.skeleton import BODY18, BODY25, COCO17, swap_left_right
+from ops.skeleton import BODY18, BODY25, COCO17, HAND21, JHMDB15, swap_left_right
 
 LEFT_HIP, RIGHT_HIP = COCO17.hips
 
@@ -23,6 +25,58 @@ def test_coco_layout_is_consistent():
     assert {COCO17.joints[j] for j in (*COCO17.hips, *COCO17.shoulders)} == {
         f"{side}_{part}" for side in ("left", "right") for part in ("hip", "shoulder")
     }
+
+
+def test_limbs_of_volumes_stand_in_the_order_of_the_published_weights():
+    named = [tuple(COCO17.joints[joint] for joint in limb) for limb in COCO17.limbs]
+    assert named == [
+        ("nose", "left_shoulder"),
+        ("nose", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_shoulder", "right_elbow"),
+        ("right_elbow", "right_wrist"),
+        ("left_shoulder", "left_hip"),
+        ("left_hip", "left_knee"),
+        ("left_knee", "left_ankle"),
+        ("right_shoulder", "right_hip"),
+        ("right_hip", "right_knee"),
+        ("right_knee", "right_ankle"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+        ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"),
+        ("left_hip", "right_hip"),
+    ]
+    lefts, rights = zip(*COCO17.limb_flip_pairs, strict=True)
+    assert lefts == (0, 2, 3, 6, 7, 8, 12, 14)
+    assert rights == (1, 4, 5, 9, 10, 11, 13, 15)
+
+
+def test_joints_of_jhmdb_hang_together_as_its_authors_draw_them():
+    chains = (
+        "belly neck face",
+        "neck {}_shoulder {}_elbow {}_wrist",
+        "belly {}_hip {}_knee {}_ankle",
+    )
+    drawn = {
+        frozenset(pair)
+        for chain in chains
+        for side in ("left", "right")
+        for pair in pairwise(chain.format(side, side, side).split())
+    }
+    inward = JHMDB15.inward
+    assert {frozenset(JHMDB15.joints[joint] for joint in edge) for edge in inward} == drawn
+    assert len(inward) == 14
+    assert JHMDB15.flip_pairs == ((4, 3), (6, 5), (8, 7), (10, 9), (12, 11), (14, 13))
+    assert JHMDB15.joints[JHMDB15.centre] == "belly"
+
+
+def test_a_hand_is_a_wrist_with_five_fingers_of_four_joints():
+    fingers = [(0, *range(start, start + 4)) for start in (1, 5, 9, 13, 17)]
+    chains = [(child, parent) for finger in fingers for parent, child in pairwise(finger)]
+    assert HAND21.inward == tuple(chains)
+    assert HAND21.centre == 0
 
 
 def test_edges_are_symmetric_in_a_mirror():

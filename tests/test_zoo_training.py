@@ -251,6 +251,39 @@ def test_a_recipe_crops_in_time_only_where_skeletons_are_alone():
     assert parse_pose_train_args(spread).pose_crop == 1
 
 
+# Rate, for so many clips, momentum, decay, limit on the gradient, rounds through the list, frames:
+# the configurations of PYSKL and MMAction2.
+PUBLISHED_RECIPES = {
+    **dict.fromkeys(
+        ("stgcn", "agcn", "aagcn", "stgcnpp", "ctrgcn"), (0.1, 128, 0.9, 5e-4, None, 80, 100)
+    ),
+    "stgcn_vanilla": (0.1, 128, 0.9, 1e-4, None, 80, 300),
+    "posec3d": (0.4, 256, 0.9, 3e-4, 40, 240, 48),
+    "posec3d_finetune": (0.01, 128, 0.9, 3e-4, 40, 120, 48),
+    "rgbpose_rgb": (0.15, 96, 0.9, 1e-4, 40, 180, 32),
+    "rgbpose_pose": (0.2, 128, 0.9, 3e-4, 40, 180, 32),
+    "rgbpose": (0.0075, 48, 0.9, 1e-4, 40, 20, 32),
+}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED_RECIPES)
+def test_recipes_set_the_published_values(recipe):
+    is_rgb = recipe.startswith("rgbpose")
+    parse = parse_train_args if is_rgb else parse_pose_train_args
+    args = parse(["--dataset", "synthetic", "--recipe", recipe])
+    rate, clips, momentum, decay, limit, rounds, frames = PUBLISHED_RECIPES[recipe]
+    assert (args.lr, args.auto_scale_lr, args.momentum) == (rate, clips, momentum)
+    assert args.weight_decay == decay
+    assert args.clip_gradient == limit if limit else args.clip_gradient > 1e6
+    assert args.epochs * args.repeat == rounds
+    assert args.pose_frames == frames
+    assert args.nesterov == ((rate, decay) == (0.1, 5e-4))
+    assert args.warmup == 0
+    steps = {"stgcn_vanilla": [2, 10], "posec3d_finetune": [9, 11], "rgbpose": [12, 16]}
+    assert args.lr_schedule == ("multistep" if recipe in steps else "cosine_step")
+    assert recipe not in steps or args.lr_steps == steps[recipe]
+
+
 def test_recipes_give_way():
     def alone(line):
         return parse_pose_train_args(f"--dataset synthetic {line}".split())
