@@ -115,9 +115,20 @@ def _is_of_other_dims(args: argparse.Namespace, normalize: object) -> bool:
 
 
 def _warn_of_joints(args: argparse.Namespace, told: "str | dict[str, Any] | None") -> None:
-    """Say where joints are not those of the weights, although there are as many."""
+    """Say where joints are not those of the weights, although there are as many.
+
+    Raises:
+        InputError: they are in other dimensions, so that no number means what it did.
+    """
     theirs, ours = layout_of(told), layout_of(args.skeleton_layout)
-    if theirs is None or ours is None or set(theirs.inward) == set(ours.inward):
+    if theirs is None or ours is None:
+        return
+    if theirs.dims != ours.dims:
+        raise InputError(
+            f"the weights were trained on joints in {theirs.dims} dimensions ({theirs.name}), this "
+            f"run has joints in {ours.dims}: start from others, or from none"
+        )
+    if set(theirs.inward) == set(ours.inward):
         return
     warn(
         f"the weights were trained on the joints of {theirs.name}, this run has those of "

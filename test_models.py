@@ -21,7 +21,7 @@ from evaluation import (
     to_json,
 )
 from files import write_json
-from models.downloads import resolve_weights
+from models.downloads import published_entry, resolve_weights
 from options.testing import parse_test_args
 from pages.test_report import write_test_report
 from ranks import Ranks
@@ -49,10 +49,11 @@ def _find_weights(given: argparse.Namespace, ranks: Ranks) -> None:
     """Fetch published weights that are given by their names; process 0 first."""
     if not given.weights:
         return
+    first = given.weights[0]
+    if given.output is None and published_entry(first) is not None:
+        raise InputError(f"{first} are published weights: add --output for the report")
     with ranks.first_goes_first("published weights", ranks.check):
         found = [resolve_weights(path) for path in given.weights]
-    if found[0] != given.weights[0] and given.output is None:
-        raise InputError(f"{given.weights[0]} are published weights: add --output for the report")
     given.weights = found
 
 

@@ -61,8 +61,10 @@ class DataSource:
         if split in self.folded:
             return self.folded[split]
         if self.annotated is not None:
+            known = ", ".join(name[:80] for name in self.annotated.found.splits) or "none at all"
             raise InputError(
-                f"{self.annotated.found.path} has no {split} split: give --{split}_split"
+                f"{self.annotated.found.path} has no {split} split: give --{split}_split one of "
+                f"{known}"
             )
         return load_records(self.lists[split], len(self.classes))
 

@@ -31,6 +31,19 @@ def weights_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def published_entry(text: str | Path) -> PublishedWeights | None:
+    """Return the published weights that a text names; None where it is a file, or names none."""
+    with suppress(OSError, ValueError):  # of a text that no path can be
+        if Path(text).exists():
+            return None
+    return find_published(_as_name(text))
+
+
+def _as_name(text: str | Path) -> str:
+    # What became a path has lost a slash of "https://".
+    return Path(text).as_posix().replace(":/", "://", 1)
+
+
 def resolve_weights(text: str | Path, *, seconds: float = 30, most_seconds: float = 1800) -> Path:
     """Return the file that a text names: a path, or published weights, which are then fetched.
 
@@ -51,8 +64,7 @@ def resolve_weights(text: str | Path, *, seconds: float = 30, most_seconds: floa
     with suppress(OSError, ValueError):  # of a text that no path can be
         if path.exists():
             return path
-    # What became a path has lost a slash of "https://".
-    name = path.as_posix().replace(":/", "://", 1)
+    name = _as_name(path)
     entry = find_published(name)
     if entry is None:
         if path.name.lower().endswith(_ENDINGS) and "://" not in name:

@@ -165,6 +165,8 @@ def parse_with_recipe(
 def _refuse_fusion(
     parser: argparse.ArgumentParser, args: argparse.Namespace, only_pose: bool
 ) -> None:
+    if only_pose and RECIPES.get(args.recipe, {}).get("fusion") == "rgbpose":
+        parser.error(f"--recipe {args.recipe} is of RGBPose-Conv3D: train it with main.py")
     if only_pose and args.fusion != "pose":
         parser.error("main_only_pose.py has no fusion modes: use main.py to add RGB")
 

@@ -72,7 +72,7 @@ def add_test_options(parser: argparse.ArgumentParser) -> None:
         "--num_clips",
         type=up_to(MOST_SAMPLINGS),
         default=1,
-        help="samplings of each clip; of skeletons 10, as published",
+        help="samplings of each clip; published results of skeletons have 10",
     )
     group.add_argument(
         "--test_crops",
@@ -231,6 +231,11 @@ def adopt_options(
     for place in ("dataset_path", "annotations", "keypoint_files"):
         text = getattr(adopted, place)
         setattr(adopted, place, Path(text) if isinstance(text, str) else text)
+    if not stored and adopted.annotations is not None and adopted.dataset_path is None:
+        parser.error(
+            f"{weights} does not say its network, and its tensors are of no skeleton network that "
+            "is known: --annotations alone cannot test it"
+        )
     check_fold_options(parser, adopted)
     check_model(parser, adopted)
     _check_views(parser, adopted)
@@ -270,7 +275,7 @@ def _name_dataset(
 def _check_views(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse views of a clip that its network does not know."""
     if args.double_flip and (needs_frames(args) or not draws_volumes(args)):
-        parser.error("--double_flip mirrors heatmap volumes alone, not frames beside them: drop it")
+        parser.error("--double_flip mirrors heatmap volumes, of skeletons alone: drop it")
     if args.test_crops > 1 and not needs_frames(args) and sees_whole_clips(args):
         parser.error("--test_crops are of frames: a skeleton model sees whole skeletons")
     if args.test_crops > 1 and args.fusion == "rgbpose":

@@ -142,7 +142,9 @@ def test_a_named_layout_takes_the_dimensions_of_the_data(tmp_path):
     assert opened(tmp_path, [annotation(joints=25)], layout=BODY25).layout == BODY25
     flat = opened(tmp_path, [annotation(joints=25)], layout=NTU25).layout
     assert (flat.name, flat.dims) == ("ntu25", 2)
-    with pytest.raises(InputError, match="has 17 joints, ntu25 has 25"):
+    with pytest.raises(
+        InputError, match="has 17 joints in 2 dimensions, ntu25 has 25.* nothing converts"
+    ):
         opened(tmp_path, [annotation()], layout=NTU25)
 
 

@@ -38,7 +38,7 @@ def test_joints_without_a_source_are_named(tmp_path, capsys):
     )
 
 
-def test_three_dimensions_stay_three(tmp_path):
+def test_three_dimensions_stay_three(tmp_path, capsys):
     path = write(tmp_path / "x.pkl", [annotation(joints=25, dims=3, img_shape=None)])
     out = tmp_path / "o.pkl"
     program.main([str(path), "--to", "jhmdb15", "--output", str(out)])
@@ -47,6 +47,14 @@ def test_three_dimensions_stay_three(tmp_path):
     found = open_annotations(out, program.layout_of("jhmdb15"), tmp_path / "b")
     assert found.layout.dims == 3
     assert found.keypoints("a").shape == (*source.keypoints("a").shape[:2], 15, 4)
+    said = capsys.readouterr().out
+    assert "15 joints in 3 dimensions do not tell their layout: give --skeleton_layout jh" in said
+
+
+def test_joints_that_tell_their_layout_need_no_option(tmp_path, capsys):
+    path = write(tmp_path / "x.pkl", [annotation(joints=15)])
+    program.main([str(path), "--to", "coco17", "--output", str(tmp_path / "o.pkl")])
+    assert "do not tell their layout" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_converted_leaves_no_file(tmp_path):

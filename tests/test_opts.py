@@ -192,6 +192,13 @@ def test_testing_a_foreign_checkpoint_needs_a_data_set(capsys):
     assert "add --dataset" in capsys.readouterr().err
 
 
+def test_a_foreign_checkpoint_of_no_known_network_cannot_be_tested_on_skeletons(capsys):
+    args = parse_test_args(["--weights", "x.pth", "--annotations", "a.pkl"])
+    with pytest.raises(SystemExit):
+        adopt_options(args, {})
+    assert "x.pth does not say its network, and its tensors are of no" in capsys.readouterr().err
+
+
 def every_option(parser):
     return {a.dest for a in parser._actions} - {"help"}
 

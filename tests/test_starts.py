@@ -96,6 +96,13 @@ def test_joints_of_another_layout_are_told(pickle, tmp_path, capsys):
         )
 
 
+def test_weights_of_joints_in_other_dimensions_are_no_start(pickle):
+    first = train(pickle(joints=17, dims=2), "--pose_model", "stgcnpp")
+    start = ["--skeleton_layout", "coco17", "--finetune", "--checkpoint_path"]
+    with pytest.raises(InputError, match=r"in 2 dimensions \(coco17\), this run has joints in 3"):
+        train(pickle(joints=17, dims=3), "--pose_model", "stgcnpp", *start, first / "last.pth.tar")
+
+
 def test_a_checkpoint_finds_its_pickle_from_any_folder(pickle, tmp_path, monkeypatch):
     file = pickle()
     monkeypatch.chdir(tmp_path)

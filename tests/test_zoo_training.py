@@ -171,7 +171,7 @@ def refusal(parse, line: str, capsys) -> str:
     ("line", "words"),
     [
         ("--dataset synthetic --pose_model stgcnpp --frame_interval 4", "of single frames"),
-        ("--dataset synthetic --recipe rgbpose_pose --pose_model stgcnpp", "no fusion modes"),
+        ("--dataset synthetic --recipe rgbpose_pose --pose_model stgcnpp", "train it with main"),
         ("--annotations a.pkl --fold 1/5", "import_poses.py --format pyskl --make_lists"),
         ("--dataset synthetic --pose_model mlp --pose_streams bone", "whole-clip"),
         ("--dataset synthetic --pose_model posec3d --pose_streams bone", "joint, limb"),

@@ -9,13 +9,18 @@ For weights that were trained on other joints. Compressed files (Kinetics) becom
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from console import StepLine, say, warn  # noqa: E402
-from datasets.annotations.annotation_set import AnnotationSet, open_annotations  # noqa: E402
+from datasets.annotations.annotation_set import (  # noqa: E402
+    AnnotationSet,
+    open_annotations,
+    told_layout,
+)
 from datasets.annotations.checks import check_annotations  # noqa: E402
 from datasets.annotations.exporting import Annotation, write_annotations  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
@@ -48,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if broken:
         warn(f"{args.file}: {len(broken)} broken clips were left out (--skip_broken)")
     say(f"{args.output}: {count} clips, {len(source)} joints of {source.name} to {target.name}")
+    if told_layout(len(target), source.dims) != replace(target, dims=source.dims):
+        say(
+            f"{len(target)} joints in {source.dims} dimensions do not tell their layout: give "
+            f"--skeleton_layout {target.name} (or its JSON file) wherever the file is used"
+        )
     if empty:
         say(f"undetected everywhere, as {source.name} has no place for them: {', '.join(empty)}")
     return count

@@ -39,7 +39,7 @@ from deployment.rescore import Agreement, rescore  # noqa: E402
 from errors import InputError, run_script  # noqa: E402
 from files import write_text  # noqa: E402
 from machine import prepare_cpu  # noqa: E402
-from models.downloads import resolve_weights  # noqa: E402
+from models.downloads import published_entry, resolve_weights  # noqa: E402
 from models.reading import is_ours  # noqa: E402
 from models.weights import checkpoint_options, read_checkpoint  # noqa: E402
 from ops.batch import Batch  # noqa: E402
@@ -99,10 +99,9 @@ def find_weights(args: argparse.Namespace) -> Path:
     Raises:
         InputError: there are none, or they would be exported beside what is downloaded.
     """
-    found = resolve_weights(args.weights)
-    if found != args.weights and args.output is None:
+    if args.output is None and published_entry(args.weights) is not None:
         raise InputError(f"{args.weights} are published weights: add --output for the model folder")
-    return found
+    return resolve_weights(args.weights)
 
 
 def default_output(weights: Path) -> Path:

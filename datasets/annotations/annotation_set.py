@@ -236,20 +236,36 @@ def layout_of(store: Store, layout: SkeletonLayout | None) -> SkeletonLayout | s
     V, dims = map(int, shapes[counts.argmax()])
     if layout is not None:
         if len(layout) != V:
+            other = (
+                "for a model that was trained on other joints convert the file with "
+                "tools/convert_annotations.py"
+            )
+            if layout.dims != dims:
+                other = (
+                    f"a model of joints in {layout.dims} dimensions cannot see those in {dims}, "
+                    "and nothing converts them"
+                )
             return (
-                f"has {V} joints, {layout.name} has {len(layout)}: name the layout of the file as "
-                "--skeleton_layout; for a model that was trained on other joints convert the "
-                "file with tools/convert_annotations.py"
+                f"has {V} joints in {dims} dimensions, {layout.name} has {len(layout)}: name the "
+                f"layout of the file as --skeleton_layout; {other}"
             )
         return layout if layout.dims == dims else replace(layout, dims=dims)
-    guess = layout_of_size(V, dims)
-    if guess is None or guess.dims != dims or (V == 25 and dims == 2):
-        known = "is no layout that we know" if guess is None else "may be of several layouts"
+    told = told_layout(V, dims)
+    if told is None:
+        is_unknown = layout_of_size(V, dims) is None
+        known = "is no layout that we know" if is_unknown else "may be of several layouts"
         return (
             f"has {V} joints in {dims} dimensions, which {known}: name it with --skeleton_layout, "
             "or describe it in a JSON file"
         )
-    return guess
+    return told
+
+
+def told_layout(joints: int, dims: int) -> SkeletonLayout | None:
+    """Return the layout that a number of joints in 2 or 3 dimensions tells; None for none."""
+    guess = layout_of_size(joints, dims)
+    is_clear = guess is not None and guess.dims == dims and (joints, dims) != (25, 2)
+    return guess if is_clear else None
 
 
 def coordinates(table: np.ndarray) -> np.ndarray:

@@ -51,7 +51,12 @@ def choose_lists(
             else:
                 records.append(found)
         if not records:
-            raise InputError(f"{annotations.path} has no usable clip in split {name!r}")
+            first = next(
+                (damaged[clip].reason for clip in annotations.splits[name]), "it names none"
+            )
+            raise InputError(
+                f"{annotations.path} has no usable clip in split {name!r}; the first: {first}"
+            )
         lists[split] = tuple(records)
     _refuse_shared(annotations.path, lists)
     if "val" not in lists:
