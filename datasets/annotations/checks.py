@@ -26,7 +26,7 @@ _OUTSIDE = 1.05
 # Legs below the frame are found more often, as far as the box of a person is widened.
 _OUTSIDE_BELOW = 1.25
 _ROLE = re.compile(
-    "(?P<train>train(?:ing)?)|(?P<test>test(?:ing)?|eval(?:uation)?)"
+    "(?P<train>train(?:ing)?)|(?P<test>test(?:ing)?|evaluation|eval)"
     "|(?P<val>val(?:id(?:ation)?)?|dev)",
     re.IGNORECASE,
 )
