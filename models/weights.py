@@ -145,18 +145,16 @@ def load_checkpoint(model: nn.Module, path: Path | str, strict: bool = True) -> 
     Args:
         model: a `ClipClassifier`.
         path: the file.
-        strict: stop unless file and model agree in every tensor; otherwise load what fits, of
-            classifiers that differ nothing.
+        strict: stop unless file and model agree in every tensor; otherwise load what fits.
 
     Returns:
         What matched and what did not.
 
     Raises:
-        InputError: the file cannot be read, does not fit, has tensors of other shapes (another
-            number of joints), or nothing in it fits.
+        InputError: the file cannot be read, does not fit, or nothing in it fits.
     """
     report, fitting = _match(model, Path(path))
-    if (strict and not report.is_complete) or _misshapen(report) or not fitting:
+    if (strict and not report.is_complete) or not fitting:
         raise InputError(_refusal(report, model))
     _fill(model, fitting, report.path)
     return report
@@ -175,8 +173,9 @@ def load_for_finetune(model: nn.Module, path: Path | str) -> LoadReport:
     """
     report, fitting = _match(model, Path(path))
     ours = Anatomy.of(model.state_dict())
+    wrong = [line for line in report.mismatched if not line.startswith(_HEADS)]
     encoder = {name for name in fitting if not name.startswith(_HEADS)}
-    if _misshapen(report) or _is_other(report.holds, ours) or not encoder:
+    if wrong or _is_other(report.holds, ours) or not encoder:
         raise InputError(_refusal(report, model))
     if _is_partial(report, encoder):
         raise InputError(_refusal(report, model, "give all of the weights of such a network"))
@@ -218,11 +217,6 @@ def _is_other(theirs: Anatomy, ours: Anatomy) -> bool:
     if theirs.skeleton is None or ours.skeleton is None:
         return False
     return not theirs.skeleton.fits(ours.skeleton)
-
-
-def _misshapen(report: LoadReport) -> list[str]:
-    """Return what is of other shapes than in the model, but for classifiers."""
-    return [line for line in report.mismatched if not line.startswith(_HEADS)]
 
 
 def _is_partial(report: LoadReport, fitting: Collection[str]) -> bool:
