@@ -93,11 +93,14 @@ def _say_other_views(args: argparse.Namespace, weights: Path) -> None:
     """Say where this run shows skeletons otherwise than the weights were trained on.
 
     Fine-tuning takes weights alone: what the network sees is for the options to say.
+
+    Raises:
+        InputError: skeletons are in other dimensions.
     """
     if not sees_whole_clips(args):
         return
     told = checkpoint_options(weights)
-    _warn_of_joints(args, told.get("skeleton_layout"))
+    _check_joints(args, told.get("skeleton_layout"))
     for name in ("pose_streams", "pose_normalize"):
         theirs, ours = told.get(name), getattr(args, name)
         if theirs is not None and theirs != ours and not _is_of_other_dims(args, theirs):
@@ -114,8 +117,8 @@ def _is_of_other_dims(args: argparse.Namespace, normalize: object) -> bool:
     return normalize == "spine" and layout is not None and layout.dims == 2
 
 
-def _warn_of_joints(args: argparse.Namespace, told: "str | dict[str, Any] | None") -> None:
-    """Say where joints are not those of the weights, although there are as many.
+def _check_joints(args: argparse.Namespace, told: "str | dict[str, Any] | None") -> None:
+    """Refuse joints in other dimensions than the weights'; tell of others that are as many.
 
     Raises:
         InputError: they are in other dimensions, so that no number means what it did.

@@ -231,7 +231,8 @@ def adopt_options(
     for place in ("dataset_path", "annotations", "keypoint_files"):
         text = getattr(adopted, place)
         setattr(adopted, place, Path(text) if isinstance(text, str) else text)
-    if not stored and adopted.annotations is not None and adopted.dataset_path is None:
+    is_alone = adopted.annotations is not None and adopted.dataset_path is None
+    if not stored and is_alone and needs_frames(adopted):
         parser.error(
             f"{weights} does not say its network, and its tensors are of no skeleton network that "
             "is known: --annotations alone cannot test it"

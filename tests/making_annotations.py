@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.annotations.annotation_set import open_annotations
+from datasets.annotations.checks import check_annotations
 
 
 def annotation(name="a", frames=4, people=2, joints=17, dims=2, dtype=np.float16, **changes):
@@ -36,3 +37,9 @@ def opened(folder: Path, annotations, splits=None, layout=None, **options):
     """Return the set of these annotations, its pickle and its store below `folder`."""
     path = write(folder / "x.pkl", annotations, splits)
     return open_annotations(path, layout, folder / "cache", **options)
+
+
+def found_in(folder, annotations, splits=None, **options):
+    """Return what is wrong with annotations: (severity, clip, field, text) of each finding."""
+    findings = check_annotations(opened(folder, annotations, splits), **options)
+    return [(f.severity, f.sample, f.field, f.text) for f in findings]

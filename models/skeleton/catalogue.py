@@ -238,7 +238,7 @@ def nearest_names(text: str, most: int = 3) -> list[str]:
     return found or difflib.get_close_matches(text, CATALOGUE, 1, cutoff=0.0)
 
 
-def _seen_beside_joints(name: str) -> str:
+def _seen_with_frames(name: str) -> str:
     return "frames" if name.endswith("-rgb") else "frames and joints"
 
 
@@ -248,7 +248,7 @@ def catalogue_table() -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "network": entry.title,
-            "sees": entry.stream.replace("_", " ") or _seen_beside_joints(entry.name),
+            "sees": entry.stream.replace("_", " ") or _seen_with_frames(entry.name),
             "data": entry.data,
             "top-1 (published)": "" if entry.accuracy is None else f"{entry.accuracy:g}",
             "from": entry.toolbox,
