@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
+from multiprocessing.popen_fork import Popen
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -291,6 +292,10 @@ class _DeathSignal:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Raise what a loader waits in vain for."""
+        if frame is not None and frame.f_code is Popen.poll.__code__:
+            # The system tells an exit code once: raising before it is noted would lose it, and
+            # the worker count as alive. Who polls finds out by himself.
+            return
         if self.waiting is not None:
             self.waiting.raise_trouble()
             self._torch_handler(signum, frame)
