@@ -114,7 +114,7 @@ def machine_state():
         torch.set_num_threads(_THREADS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def program(tmp_path_factory):
     """Start the training programs with faults planted in them; see `tests.faulty_run`."""
     from tests.forking import launching

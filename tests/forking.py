@@ -75,14 +75,21 @@ class Launcher:
         )
         self._answer()
 
-    def start(self, *argv: object, env: dict | None = None, most_bytes: int = -1) -> Started:
+    def start(
+        self,
+        *argv: object,
+        env: dict | None = None,
+        most_bytes: int = -1,
+        cwd: Path | None = None,
+    ) -> Started:
         """Start the program; `most_bytes` is the largest file that it can write."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         out.touch()
         err.touch()
         arguments = [str(argument) for argument in argv]
-        pid = self.ask(start=arguments, out=str(out), err=str(err), env=env or {}, most=most_bytes)
+        places = {"out": str(out), "err": str(err), "cwd": str(cwd or Path.cwd())}
+        pid = self.ask(start=arguments, **places, env=env or {}, most=most_bytes)
         return Started(self, pid, out, err)
 
     def run(self, *argv: object, **choices) -> Started:
@@ -163,6 +170,7 @@ def become(module, order: dict) -> None:
         for number, path in enumerate((os.devnull, order["out"], order["err"])):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(path, flags), number)
+        os.chdir(order["cwd"])
         os.environ.update(order["env"])
         if order["most"] >= 0:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

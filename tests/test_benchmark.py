@@ -1,7 +1,6 @@
 """The parts of tools/benchmark.py: clocks, memory, tables, promises, generated clips."""
 
 import json
-import time
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ from measuring.targets import check_targets
 from measuring.timing import Spread, Timing, race
 from measuring.training import LOADER_SHARE
 from measuring.variants import formulation, why_not
+from tests.clocks import SetClock
 
 CPU = torch.device("cpu")
 
@@ -53,21 +53,33 @@ def section():
 # ---------------------------------------------------------------- clocks
 
 
-def test_calls_take_turns_and_each_begins_a_round():
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that calls are timed by."""
+    clock = SetClock()
+    monkeypatch.setattr("measuring.timing.time", clock)
+    return clock
+
+
+def test_calls_take_turns_and_each_begins_a_round(clock):
     order = []
-    calls = {name: lambda name=name: (order.append(name), time.sleep(0.03)) for name in "abc"}
+    calls = {name: lambda name=name: (order.append(name), clock.sleep(0.03)) for name in "abc"}
     race(calls, repeats=3)
     assert order[:6] == list("aabbcc")  # one to warm up, one to see how long it takes
     assert order[6:] == list("abcbcacab")
 
 
-def test_short_calls_are_repeated_and_time_is_that_of_one():
-    calls = []
-    found = race({"short": lambda: calls.append(time.sleep(0.001))}, repeats=2)["short"]
-    assert len(calls) > 20
-    assert 0.001 <= found.wall.median < 0.01
-    assert found.cpu.median < found.wall.median
-    assert found.wall.least <= found.wall.median <= found.wall.most
+def test_short_calls_are_repeated_and_time_is_that_of_one(clock):
+    waits = iter([0.9, 0.004, *[0.004] * 4, *[0.005] * 4, *[0.009] * 4])
+
+    def short():
+        clock.compute(0.001)
+        clock.sleep(next(waits))
+
+    found = race({"short": short}, repeats=3)["short"]
+    assert next(waits, None) is None  # one to warm up, one to see, three times 20 ms
+    assert found.wall == Spread(*(pytest.approx(value) for value in (0.006, 0.005, 0.010)))
+    assert found.cpu == Spread(*(pytest.approx(0.001) for _ in range(3)))
 
 
 def test_no_calls_are_no_race():

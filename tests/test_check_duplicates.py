@@ -96,12 +96,12 @@ def test_work_grows_with_the_clips_and_not_with_their_pairs(kind):
             films[:] = films[0]
         signatures = [describe(list(film)) for film in films]
         groups = list(np.arange(count) % 2)
-        start = time.perf_counter()
+        start = time.process_time()
         found = find_near_duplicates(signatures, groups)
-        return time.perf_counter() - start, found, groups
+        return time.process_time() - start, found, groups
 
-    (short, _, _), (long, found, groups) = seconds(500), seconds(4000)
+    (short, _, _), (long, found, groups) = seconds(300), seconds(2400)
     assert long < 24 * max(short, 0.02)  # 8 times the clips; 64 times if all pairs were compared
     if kind == "all the same":
-        assert len({pair.other for pair in found}) == len(found) > 3990
+        assert len({pair.other for pair in found}) == len(found) > 2390
         assert all(groups[pair.one] != groups[pair.other] for pair in found)

@@ -10,16 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reports import RunFolder
-from tests.forking import launching
 from tests.small_runs import command, numbers_of, run_of, runs_of, wait_until
 
 LONG = 100_000  # epochs: it runs until it is stopped
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    with launching("main_only_pose", tmp_path_factory.mktemp("printed")) as launcher:
-        yield launcher
 
 
 def refusal(program, line, **choices):

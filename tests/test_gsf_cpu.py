@@ -257,45 +257,40 @@ with torch.no_grad():
 """
 
 
-def test_without_numba_the_numbers_are_the_same():
-    without = run("sys.modules['numba'] = None\n" + FORWARD)
-    assert float(without) == pytest.approx(float(run(FORWARD)), abs=1e-4)
+@pytest.fixture(scope="module")
+def usual():
+    """Return what FORWARD prints where numba works."""
+    return pytest.approx(float(run(FORWARD)), abs=1e-4)
+
+
+def test_without_numba_the_numbers_are_the_same(usual):
+    assert float(run("sys.modules['numba'] = None\n" + FORWARD)) == usual
 
 
 @pytest.mark.parametrize("broken", ["OSError('no libllvmlite.so')", "RuntimeError()"])
-def test_a_numba_that_does_not_work_is_said(broken, tmp_path):
+def test_a_numba_that_does_not_work_is_said(broken, usual, tmp_path):
     (tmp_path / "numba.py").write_text(f"raise {broken}")
     path = f"sys.path.insert(0, {str(tmp_path)!r})\nimport warnings\n"
     said = "with warnings.catch_warnings(record=True) as w:\n    warnings.simplefilter('always')\n"
     code = path + said + "    from ops.gsf_cpu import _loops; assert _loops() is None\n"
     code += "assert 'numba does not work here' in str(w[0].message)\n"
-    assert float(run(code + FORWARD)) == pytest.approx(float(run(FORWARD)), abs=1e-4)
+    assert float(run(code + FORWARD)) == usual
 
 
-def test_numba_may_be_switched_off():
-    assert float(run(FORWARD, NUMBA_DISABLE_JIT="1")) == pytest.approx(
-        float(run(FORWARD)), abs=1e-4
-    )
+def test_numba_may_be_switched_off(usual):
+    assert float(run(FORWARD, NUMBA_DISABLE_JIT="1")) == usual
 
 
-def test_a_broken_cache_is_mended(tmp_path):
-    run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path))
-    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
-    for number, path in enumerate(files):
-        path.write_bytes(b"no machine code" * (number % 2))
-    run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path))
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path))
-    assert after == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-
-
-def test_a_broken_cache_costs_time_alone(tmp_path):
+def test_a_broken_cache_costs_time_alone_and_is_mended(tmp_path):
     first = run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path))
     files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
     assert files
     for number, path in enumerate(files):
-        path.write_bytes(b"" if number % 2 else b"no machine code")
+        path.write_bytes(b"no machine code" * (number % 2))
     assert run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path)) == first
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(FORWARD, NUMBA_CACHE_DIR=str(tmp_path)) == first
+    assert after == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

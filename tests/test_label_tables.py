@@ -173,9 +173,9 @@ def test_what_is_no_table(tmp_path):
 def test_a_table_that_asks_for_gigabytes_is_refused(tmp_path, last):
     path = tmp_path / "Train.xlsx"
     write_xlsx(path, f'<row r="1">{cell("A1", "v")}</row><row r="9">{cell(last, "x")}</row>')
-    start = time.monotonic()
+    start = time.thread_time()
     assert "is not a readable" in complaint(path)
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_a_table_with_endless_rows_is_refused(tmp_path):
@@ -195,14 +195,14 @@ def test_mutated_tables_give_clips_or_one_line(table, seed, tmp_path):
         for _ in range(rng.choice((1, 3, 10, 40))):
             mutated[rng.randrange(len(data))] = rng.choice((0, 255, rng.randrange(256)))
         path.write_bytes(mutated[: rng.choice((None, rng.randrange(len(data))))])
-        start = time.monotonic()
+        start = time.thread_time()
         message = None
         try:
             assert read_label_table(path)
         except InputError as error:
             message = str(error)
         assert message is None or (str(path) in message and len(message.splitlines()) == 1)
-        assert time.monotonic() - start < 5
+        assert time.thread_time() - start < 5
 
 
 # ---------------------------------------------------------------- choices

@@ -14,6 +14,7 @@ from tests.making_videos import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+KINDS = {"main.py": "rgb", "main_only_pose.py": "pose", "test_models.py": "test"}
 # What the README says is reduced to try the lines: epochs, ImageNet weights, size.
 SMALL = "--epochs 1 --pretrained none --input_size 32"
 
@@ -29,6 +30,19 @@ def run(line, folder):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
+
+
+@pytest.fixture
+def train_or_test(program):
+    """Return a function that runs a training or test program, which takes seconds to import."""
+
+    def run_line(line, folder):
+        name, *arguments = shlex.split(line)
+        started = program.start(*arguments, env={"PROGRAM": KINDS[name]}, cwd=folder)
+        assert (started.wait(300), started.stderr) == (0, "")
+        return started.stdout
+
+    return run_line
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +63,16 @@ def test_there_are_four_published_lines():
     [*published_lines("main"), *published_lines("main_only_pose")],
     ids=["early", "late", "pose"],
 )
-def test_training_lines(line, folder, tmp_path):
+def test_training_lines(line, train_or_test, folder, tmp_path):
     line = line.replace("<dataset_path>", "dataset").replace("<experiments path>", str(tmp_path))
-    out = run(f"{line.replace('<experiment name>', 'published')} {SMALL}", folder)
+    out = train_or_test(f"{line.replace('<experiment name>', 'published')} {SMALL}", folder)
     assert "best val top-1" in out
     (weights,) = tmp_path.glob("experiments/FRFS/*/*_published/best.pth.tar")
     assert (weights.parent / "last.pth.tar").is_file()
     if "--early" in line:
         (test,) = published_lines("test_models")
         test = test.replace("<dataset_path>", "dataset")
-        out = run(test.replace("<path to pth.tar checkpoint>", str(weights)), folder)
+        out = train_or_test(test.replace("<path to pth.tar checkpoint>", str(weights)), folder)
         assert "of 2 clips, 95 % interval" in out
         assert json.loads((weights.parent / "test_report.json").read_text())["total"] == 2
 
@@ -75,7 +89,7 @@ def readme_line(script):
     return found
 
 
-def test_videos_of_ones_own(tmp_path):
+def test_videos_of_ones_own(train_or_test, tmp_path):
     """A folder per class, a table, a check, and training on what they made."""
     rows = ["video,label,group"]
     for label in ("landed", "fall"):
@@ -93,7 +107,7 @@ def test_videos_of_ones_own(tmp_path):
         "main.py --dataset jumps --dataset_path dataset --arch resnet18 --width 8 --num_segments 2 "
         f"--workers 0 --allow_overlap {SMALL}"
     )
-    assert "best val top-1" in run(train, tmp_path)
+    assert "best val top-1" in train_or_test(train, tmp_path)
     shutil.rmtree(tmp_path / "dataset")
     run(by_table, tmp_path)
     assert (tmp_path / "dataset" / "jumps" / "folds" / "5of5").is_dir()

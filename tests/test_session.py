@@ -1,7 +1,6 @@
 """Whole runs on a tiny data set: train, stop, resume, test, in every mode."""
 
 import json
-import os
 import random
 import shlex
 import shutil
@@ -23,6 +22,7 @@ import test_models as test_script
 from datasets.records import PUBLISHED, load_records, write_list
 from errors import InputError, Interrupted
 from machine import StopRequest
+from tests.small_runs import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = shlex.split(
@@ -278,27 +278,21 @@ def test_auto_resume_starts_anew_when_the_newest_run_is_finished(data, tmp_path)
     assert len(list(tmp_path.glob("experiments/FRFS/*/*_run"))) == 2
 
 
-def start(script, arguments, cwd):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def started(program, kind, arguments, cwd):
+    """Start main.py ("rgb") or test_models.py ("test") as a process."""
+    return program.start(*arguments, env={"PROGRAM": kind}, cwd=cwd)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_real_signal_saves_and_exits(signum, code, data, tmp_path):
-    process = start(
-        "main.py", command("early", data, tmp_path, "--epochs", "500", "-j", "1"), tmp_path
-    )
-    for line in process.stdout:
-        if line.startswith("epoch 0"):
-            break
+def test_a_real_signal_saves_and_exits(signum, code, program, data, tmp_path):
+    line = command("early", data, tmp_path, "--epochs", "500", "-j", "1")
+    process = started(program, "rgb", line, tmp_path)
+    wait_until(lambda: "epoch 0:" in process.stdout)
     time.sleep(0.2)
     process.send_signal(signum)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "the same command continues it" in out
-    assert err == ""
+    assert process.wait() == code, process.stderr
+    assert "the same command continues it" in process.stdout
+    assert process.stderr == ""
     assert weights_of(run_of(tmp_path))["epoch"] >= 1
 
 
@@ -314,17 +308,26 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("case", BAD_LINES)
-def test_a_user_error_is_one_line_and_leaves_nothing(case, data, tmp_path):
+def test_a_user_error_is_one_line_and_leaves_nothing(case, program, data, tmp_path):
     options, message = BAD_LINES[case]
-    process = start("main.py", command("early", data, tmp_path, *options), tmp_path)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.count("\n") == 1
-    assert message in err
+    process = started(program, "rgb", command("early", data, tmp_path, *options), tmp_path)
+    assert process.wait() == 2
+    assert process.stderr.count("\n") == 1
+    assert message in process.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_in_a_worker_is_one_line_too(data, tmp_path):
+def test_a_shell_sees_the_same(data, tmp_path):
+    line = [sys.executable, ROOT / "main.py", *command("early", data, tmp_path)]
+    line += ["--train_list", "nowhere.txt"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "nowhere.txt" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_a_worker_is_one_line_too(program, data, tmp_path):
     bad = tmp_path / "data"
     (bad / "FRFS").mkdir(parents=True)
     for name in ("frames", "poses"):
@@ -337,11 +340,11 @@ def test_an_error_in_a_worker_is_one_line_too(data, tmp_path):
     subprocess.run(["cp", "-r", data / "FRFS" / "frames", bad / "FRFS" / "frames"], check=True)
     for frame in (bad / "FRFS" / "frames" / "train_3").iterdir():
         frame.write_bytes(frame.read_bytes()[:-80])
-    process = start("main.py", command("early", bad, tmp_path / "out", "-j", "1"), tmp_path)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.count("\n") == 1
-    assert "train_3" in err
+    line = command("early", bad, tmp_path / "out", "-j", "1")
+    process = started(program, "rgb", line, tmp_path)
+    assert process.wait() == 2
+    assert process.stderr.count("\n") == 1
+    assert "train_3" in process.stderr
 
 
 def test_defect_12_the_test_list_is_kept_apart(data, tmp_path):
@@ -426,31 +429,24 @@ def test_the_published_protocol_is_said_wherever_a_result_is_reported(data, tmp_
     assert report["protocol"] == PUBLISHED
 
 
-def test_a_signal_to_the_whole_group_saves_too(data, tmp_path):
-    arguments = command("early", data, tmp_path, "--epochs", "500", "-j", "2")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("epoch 0"):
-            break
-    os.killpg(process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (143, "")
-    assert "the same command continues it" in out
+def test_a_signal_to_the_whole_group_saves_too(program, data, tmp_path):
+    line = command("early", data, tmp_path, "--epochs", "500", "-j", "2")
+    process = started(program, "rgb", line, tmp_path)
+    wait_until(lambda: "epoch 0:" in process.stdout)
+    process.send_signal(signal.SIGTERM, whole_group=True)
+    assert (process.wait(), process.stderr) == (143, "")
+    assert "the same command continues it" in process.stdout
 
 
-def test_a_signal_ends_a_test_quietly(data, tmp_path):
+def test_a_signal_ends_a_test_quietly(program, data, tmp_path):
     train("early", data, tmp_path)
     views = ["--num_clips", "100", "--test_crops", "10", "--workers", "0"]
     weights = ["--weights", str(run_of(tmp_path) / "best.pth.tar")]
-    process = start("test_models.py", [*weights, *views], tmp_path)
-    assert "holds" in process.stdout.readline()
+    process = started(program, "test", [*weights, *views], tmp_path)
+    wait_until(lambda: "holds" in process.stdout)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.wait(), process.stderr) == (130, "")
 
 
 def test_scores_that_are_not_finite_are_refused(data, tmp_path):

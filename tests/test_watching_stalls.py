@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from errors import InputError, Interrupted
+from tests.clocks import soon
 from tests.faulty_clips import (
     Batches,
     Clips,
@@ -33,8 +34,9 @@ from tests.faulty_clips import (
 @pytest.mark.parametrize("fault", [sleep_for_ever, spin_for_ever])
 def test_a_worker_that_stalls_names_its_clip(kind, fault):
     begin = time.monotonic()
-    text = message(make_loader(kind(fault), stall=1.0))
-    assert 1 <= time.monotonic() - begin < 4
+    with soon():
+        text = message(make_loader(kind(fault), stall=1.0))
+    assert time.monotonic() - begin >= 1
     assert text.startswith("a loader stands still for 1 s: worker 0 while it loaded clip clip_05")
     assert f"in {fault.__name__}, faulty_clips.py line " in text
     assert "--worker_timeout" in text
@@ -42,9 +44,8 @@ def test_a_worker_that_stalls_names_its_clip(kind, fault):
 
 def test_a_worker_that_is_stopped_is_found_though_it_cannot_answer():
     loader = make_loader(Clips(kill_self(signal.SIGSTOP)), stall=1.0)
-    begin = time.monotonic()
-    assert "worker 0 while it loaded clip clip_05: look" in message(loader)
-    assert time.monotonic() - begin < 5
+    with soon():
+        assert "worker 0 while it loaded clip clip_05: look" in message(loader)
 
 
 def test_a_worker_stopped_before_its_batch_is_fetched():
@@ -52,10 +53,8 @@ def test_a_worker_stopped_before_its_batch_is_fetched():
     loader = make_loader(Clips(kill_self(signal.SIGSTOP), at=2), batch_size=1, workers=1, stall=1.0)
     batches = iter(loader)
     time.sleep(1)  # clips 0 and 1 are sent, and not fetched
-    begin = time.monotonic()
-    with pytest.raises(InputError, match="stands still for 1 s: worker 0 while it loaded"):
+    with soon(), pytest.raises(InputError, match="stands still for 1 s: worker 0 while it loaded"):
         list(batches)
-    assert time.monotonic() - begin < 5
 
 
 def test_all_that_stall_are_named():
@@ -71,7 +70,7 @@ def test_all_that_stall_are_named():
 def test_slow_is_not_stalled():
     """A batch may take longer than a worker may stand still, if its clips do not."""
     loader = make_loader(
-        Clips(lambda: time.sleep(0.4), count=1, at=0), workers=1, batch_size=1, stall=1.0
+        Clips(lambda: time.sleep(0.4), count=1, at=0), workers=1, batch_size=1, stall=1.5
     )
 
     class Slow(Clips):
@@ -80,16 +79,16 @@ def test_slow_is_not_stalled():
             return torch.tensor([key.index])
 
     assert seen(loader) == [0]
-    assert seen(make_loader(Slow(count=6), batch_size=6, workers=1, stall=1.0)) == list(range(6))
+    assert seen(make_loader(Slow(count=6), batch_size=6, workers=1, stall=1.5)) == list(range(6))
 
 
 def test_a_pause_of_the_program_is_no_stall():
-    loader = make_loader(Clips(lambda: time.sleep(0.8), count=6), batch_size=1, stall=1.0)
+    loader = make_loader(Clips(lambda: time.sleep(0.8), count=4), batch_size=1, stall=1.5)
     found = []
     for batch in loader:
-        time.sleep(0.6)
+        time.sleep(0.9)
         found.append(int(batch))
-    assert found == list(range(6))
+    assert found == list(range(4))
 
 
 def test_zero_waits_for_ever():
@@ -106,10 +105,8 @@ def test_a_stall_in_the_second_of_two_runs(tmp_path):
     flag.touch()
     batches = iter(loader)  # takes the place of the one before, which is let go
     time.sleep(0.6)
-    begin = time.monotonic()
-    with pytest.raises(InputError, match="clip_05"):
+    with soon(), pytest.raises(InputError, match="clip_05"):
         list(batches)
-    assert time.monotonic() - begin < 4
 
 
 def test_a_batch_that_cannot_be_sent_is_not_waited_for():
@@ -124,11 +121,10 @@ def test_a_batch_that_cannot_be_sent_is_not_waited_for():
         def __getitem__(self, key):
             return Full() if key.index == self.at else key.index
 
-    begin = time.monotonic()
-    text = message(make_loader(Unsendable(), stall=30, collate_fn=list))
+    with soon():
+        text = message(make_loader(Unsendable(), stall=60, collate_fn=list))
     assert "cannot hand over a batch" in text
     assert "--shm-size" in text
-    assert time.monotonic() - begin < 5
 
 
 def test_a_batch_that_nobody_can_send_is_our_bug():
@@ -157,10 +153,8 @@ def test_an_interruption_while_waiting_leaves_nothing(persistent, tmp_path):
     previous = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.7)
     try:
-        begin = time.monotonic()
-        with pytest.raises(Interrupted):
+        with soon(), pytest.raises(Interrupted):
             seen(loader)
-        assert time.monotonic() - begin < 3
     finally:
         signal.signal(signal.SIGALRM, previous)
     assert not multiprocessing.active_children()
@@ -190,12 +184,10 @@ def test_a_worker_that_ends_without_a_clip_is_not_blamed_on_a_file():
 def test_workers_end_when_the_program_says_so():
     loader = make_loader(Clips(sleep_for_ever), stall=60)
     next(iter(loader))
-    begin = time.monotonic()
     for process in multiprocessing.active_children():
         process.terminate()
-        process.join(5)
+        process.join(20)
         assert not process.is_alive()
-    assert time.monotonic() - begin < 3
     loader.close()
 
 
@@ -203,10 +195,9 @@ def test_a_loader_that_goes_does_not_wait_for_who_hangs():
     loader = make_loader(Clips(sleep_for_ever), stall=60)
     next(iter(loader))
     time.sleep(0.5)
-    begin = time.monotonic()
-    del loader
-    gc.collect()
-    assert time.monotonic() - begin < 2
+    with soon():
+        del loader
+        gc.collect()
     assert not multiprocessing.active_children()
 
 
@@ -220,10 +211,8 @@ def test_poll_ends_a_wait():
             raise Interrupted(signal.SIGTERM)
 
     loader.poll = poll
-    begin = time.monotonic()
-    with pytest.raises(Interrupted):
+    with soon(), pytest.raises(Interrupted):
         seen(loader)
-    assert time.monotonic() - begin < 3
     assert not multiprocessing.active_children()
 
 
@@ -239,7 +228,7 @@ def test_waiting_in_another_thread():
     for fault in (lambda: None, kill_self(signal.SIGKILL)):
         thread = threading.Thread(target=work, args=(fault,))
         thread.start()
-        thread.join(15)
+        thread.join(30)
         assert not thread.is_alive()
     assert results[0] == list(range(16))
     assert "killed (signal 9)" in results[1]
@@ -248,10 +237,9 @@ def test_waiting_in_another_thread():
 def test_close_ends_workers_that_hang_and_a_new_run_starts_others():
     loader = make_loader(Clips(sleep_for_ever), stall=60)
     next(iter(loader))
-    begin = time.monotonic()
-    loader.close()
-    loader.close()
-    assert time.monotonic() - begin < 2
+    with soon():
+        loader.close()
+        loader.close()
     assert not multiprocessing.active_children()
     assert int(next(iter(loader))[0, 0]) == 0
     loader.close()
@@ -316,13 +304,12 @@ def first_pids(program):
 def test_a_program_whose_loader_hangs_ends_with_a_line():
     program = start_program()
     pids = first_pids(program)
-    begin = time.monotonic()
-    _, err = program.communicate(timeout=60)
-    assert time.monotonic() - begin < 10
+    with soon():
+        _, err = program.communicate(timeout=60)
     assert program.returncode == 2
     assert err.startswith("error: a loader stands still for 1 s: worker 1 while it loaded clip 1 (")
     assert err.count("\n") == 1
-    wait_until_gone(pids, 2)
+    wait_until_gone(pids, 20)
 
 
 def test_a_program_ends_though_a_worker_cannot_be_killed():
@@ -335,10 +322,9 @@ def test_a_program_ends_though_a_worker_cannot_be_killed():
     """.strip()
     program = start_program(body)
     pids = first_pids(program)
-    begin = time.monotonic()
     try:
-        _, err = program.communicate(timeout=60)
-        assert time.monotonic() - begin < 15
+        with soon(30):
+            _, err = program.communicate(timeout=60)
     finally:
         for pid in pids:
             if is_running(pid):
@@ -352,9 +338,7 @@ def test_workers_end_when_the_program_is_killed():
     pids = first_pids(program)
     program.kill()
     program.wait(10)
-    begin = time.monotonic()
-    wait_until_gone(pids, 10)
-    assert time.monotonic() - begin < 6
+    wait_until_gone(pids, 20)
     program.communicate()
 
 
@@ -368,7 +352,6 @@ def test_a_program_that_fails_elsewhere_ends_though_a_worker_is_stopped():
     raise errors.Interrupted(signal.SIGTERM)
     """.strip()
     program = start_program(body)
-    begin = time.monotonic()
-    program.communicate(timeout=60)
-    assert time.monotonic() - begin < 15
+    with soon(30):
+        program.communicate(timeout=60)
     assert program.returncode == 143
