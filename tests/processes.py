@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Failed:
 def in_processes(count, work, folder, *args):
     """Return what `work(ranks, *args)` returns in each of `count` processes.
 
-    In place of what raised an exception stands a `Failed`.
+    In place of what raised an exception stands a `Failed`, whose text is shown where the test fails.
     """
     context = multiprocessing.get_context("fork")
     meeting = folder / f"meeting{len(list(folder.iterdir()))}"
@@ -43,6 +44,9 @@ def in_processes(count, work, folder, *args):
     for process in processes:
         process.join(_SECONDS)
         assert process.exitcode is not None, "a process hangs"
+    for answer in found:
+        if isinstance(answer, Failed):
+            sys.stderr.write(answer.text)
     return found
 
 

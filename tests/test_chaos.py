@@ -20,11 +20,17 @@ from errors import InputError
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def data(tmp_path_factory):
+    """Return the folder of the data set of all runs, which takes seconds to draw."""
+    return runs.make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
     """Return the run folder of a small training."""
     folder = tmp_path_factory.mktemp("chaos")
     threads = torch.get_num_threads()
-    recipe = Recipe("pose", 0, runs.make_data(folder / "data"))
+    recipe = Recipe("pose", 0, data)
     main_only_pose.main(recipe.options(folder / "out"))
     torch.set_flush_denormal(False)
     torch.set_num_threads(threads)
@@ -37,7 +43,8 @@ def run(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "experiments" / "a" / "b" / "1_run")
 
 
-def test_the_short_version_keeps_every_promise(tmp_path, capsys):
+def test_the_short_version_keeps_every_promise(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chaos, "make_data", lambda folder: data)
     few = shlex.split("--quick --modes pose --only kills signals resume")
     few += shlex.split("--kills 4 --signals 2 --resumes 1")
     chaos.main([*few, "--work", str(tmp_path), "--output", str(tmp_path / "out")])

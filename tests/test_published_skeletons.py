@@ -69,8 +69,10 @@ def loads_whole(shapes, head, tmp_path):
     assert report.holds.classes == 60
 
 
-@pytest.mark.parametrize("writer", [write_pyskl, write_mmaction2])
-@pytest.mark.parametrize("layout", ["coco17", "ntu25", "openpose18"])
+@pytest.mark.parametrize(
+    ("writer", "layout"),
+    [(write_pyskl, "coco17"), (write_mmaction2, "ntu25"), (write_mmaction2, "openpose18")],
+)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_what_a_toolbox_wrote_is_rebuilt_with_its_numbers(name, layout, writer, tmp_path):
     source = pose_network("--pose_model", name, "--skeleton_layout", layout, seed=3)

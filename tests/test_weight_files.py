@@ -16,7 +16,7 @@ import torch
 
 from errors import InputError
 from models.reading import checkpoint_options, read_checkpoint
-from models.stored import RULES, shown
+from models.stored import RULES, check_stored, shown
 from models.weights import load_checkpoint, load_for_finetune
 from opts import INPUT_OPTIONS, MODEL_OPTIONS, POSE_OPTIONS, SOURCE_OPTIONS, parse_train_args
 from tests.making_checkpoints import message_of, same, state
@@ -295,9 +295,17 @@ WRONG = [None, -1, 0.5, "x", "../..", [1], {"a": 1}, float("nan"), 10**40, True,
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_options_of_another_type_are_one_line(path, name):
     for wrong in [*WRONG, torch.ones(2), [None] * 200_000, "x" * 10_000]:
-        write_checkpoint(path, args={name: wrong})
+        content = {"args": {name: wrong}}
         if not RULES[name][0](wrong):
-            assert "holds damaged options" in message_of(checkpoint_options, path)
+            assert "holds damaged options" in message_of(check_stored, content, path)
+        else:
+            check_stored(content, path)
+
+
+def test_a_file_with_options_of_another_type_is_refused(path):
+    for wrong in (None, "x", [[1]] * 3, b"x"):
+        write_checkpoint(path, args={"num_segments": wrong})
+        assert "holds damaged options" in message_of(checkpoint_options, path)
 
 
 def test_every_option_that_is_taken_over_has_a_rule_that_its_defaults_keep():
