@@ -25,7 +25,7 @@ class Failed:
 def in_processes(count, work, folder, *args):
     """Return what `work(ranks, *args)` returns in each of `count` processes.
 
-    In place of what raised an exception stands a `Failed`, whose text is shown where the test fails.
+    In place of what raised an exception stands a `Failed`; its text is shown if the test fails.
     """
     context = multiprocessing.get_context("fork")
     meeting = folder / f"meeting{len(list(folder.iterdir()))}"
