@@ -152,6 +152,8 @@ class CheckpointFolder:
                 if hashing.fault is None:
                     raise
                 raise hashing.fault from error  # torch does not tell that the disk is full
+            if hashing.fault is not None:  # nor, now and then, that anything went wrong
+                raise hashing.fault
             file.flush()
             os.fsync(file.fileno())
             _forget(file)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -289,6 +289,21 @@ def refuse(save: Callable, moment: int, code: int) -> tuple[str, bool]:
     except InputError as error:
         return str(error), False
     return "", is_over
+
+
+def test_a_refused_write_that_torch_passes_over_is_told(tmp_path, monkeypatch):
+    def save(content, file):
+        with suppress(OSError):
+            file.write(memoryview(b"a part"))
+
+    folder = CheckpointFolder(tmp_path)
+    folder.save_last(state(0))
+    before = contents(folder)
+    monkeypatch.setattr(torch, "save", save)
+    for moment in range(1, 6):
+        said, _ = refuse(folder.save_last, moment, errno.ENOSPC)
+        assert os.strerror(errno.ENOSPC) in said, moment
+        assert contents(folder) == before
 
 
 @pytest.mark.parametrize("most", [0, 100, 5000, 40_000])
