@@ -17,7 +17,7 @@ demo: .venv/ready
 	$(BIN)/python tools/demo.py $(DEMO)
 
 test: .venv/ready lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -114,6 +114,13 @@ def machine_state():
         torch.set_num_threads(_THREADS)
 
 
+def pytest_collection_finish() -> None:
+    """Run a backward pass: where the first one follows an ONNX export, forks can run none."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
     """Start the training programs with faults planted in them; see `tests.faulty_run`."""
