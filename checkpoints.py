@@ -148,11 +148,10 @@ class CheckpointFolder:
             hashing = _Hashing(file)
             try:
                 write(hashing)  # type: ignore[arg-type]
-            except RuntimeError as error:
+            except RuntimeError:
                 if hashing.fault is None:
                     raise
-                raise hashing.fault from error  # torch does not tell that the disk is full
-            if hashing.fault is not None:  # nor, now and then, that anything went wrong
+            if hashing.fault is not None:  # torch hides why it failed, or that it did
                 raise hashing.fault
             file.flush()
             os.fsync(file.fileno())

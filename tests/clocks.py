@@ -9,8 +9,8 @@ from contextlib import contextmanager
 def soon(seconds: float = 20) -> Iterator[None]:
     """Make sure that what follows does not wait for what never comes.
 
-    The limit stands far above what it takes and far below the wait that is to be noticed (a
-    minute and more): a machine that is busy with something else is no failure.
+    The limit stands far above what it takes and far below the wait that is to be noticed (half
+    a minute and more): a machine that is busy with something else is no failure.
     """
     begin = time.monotonic()
     yield
